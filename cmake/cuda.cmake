@@ -60,6 +60,7 @@ file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/kernels/fatbins.inc CONTENT "${registr
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.cpp)
 add_library(flashrt_cuda STATIC ${cuda_sources} ${embedded})
+set_target_properties(flashrt_cuda PROPERTIES LINKER_LANGUAGE CXX)
 target_include_directories(flashrt_cuda PRIVATE ${CMAKE_BINARY_DIR}/kernels)
 target_compile_definitions(flashrt_cuda PUBLIC FLASHRT_WITH_CUDA=1)
 target_link_libraries(flashrt_cuda PUBLIC flashrt_ops CUDA::cudart_static)
