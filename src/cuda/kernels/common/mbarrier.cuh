@@ -1,0 +1,76 @@
+// Shared-memory barriers (mbarrier): the hand-off between copy engine, producer and consumers. sm_90 and
+// later. A barrier completes a phase when all arrivals and all announced bytes are in; waiters pass the
+// phase's parity.
+#pragma once
+#include "cuda/kernels/common/ptx.cuh"
+
+namespace flashrt {
+
+using Mbarrier = uint64_t;  // lives in shared memory, 8-byte aligned
+
+__device__ __forceinline__ void mbarrier_init(Mbarrier* bar, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_u32(bar)), "r"(arrivals) : "memory");
+}
+
+// After the inits, before the block (or cluster) barrier that publishes them.
+__device__ __forceinline__ void fence_barrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void mbarrier_arrive(Mbarrier* bar) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(smem_u32(bar)) : "memory");
+}
+
+// One arrival that also announces `bytes` still to be written by copies that complete on this barrier.
+__device__ __forceinline__ void mbarrier_arrive_expect_tx(Mbarrier* bar, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(smem_u32(bar)), "r"(bytes)
+               : "memory");
+}
+
+// Announces bytes without arriving.
+__device__ __forceinline__ void mbarrier_expect_tx(Mbarrier* bar, uint32_t bytes) {
+  asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(smem_u32(bar)), "r"(bytes)
+               : "memory");
+}
+
+// Arrival on the barrier at the same offset in block `rank` of the cluster.
+__device__ __forceinline__ void mbarrier_arrive_remote(Mbarrier* bar, uint32_t rank) {
+  asm volatile(
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(map_to_rank(smem_u32(bar), rank))
+      : "memory");
+}
+
+__device__ __forceinline__ bool mbarrier_test(Mbarrier* bar, uint32_t parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(done)
+      : "r"(smem_u32(bar)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
+// Waits until the phase of the given parity has completed (a fresh barrier passes a wait for parity 1 at
+// once).
+__device__ __forceinline__ void mbarrier_wait(Mbarrier* bar, uint32_t parity) {
+  while (!mbarrier_test(bar, parity)) {
+  }
+}
+
+// The same with cluster scope: needed when the arrivals came from other blocks and order their data.
+__device__ __forceinline__ void mbarrier_wait_cluster(Mbarrier* bar, uint32_t parity) {
+  uint32_t done;
+  do {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}\n"
+        : "=r"(done)
+        : "r"(smem_u32(bar)), "r"(parity)
+        : "memory");
+  } while (!done);
+}
+
+}  // namespace flashrt
