@@ -10,13 +10,15 @@
 
 namespace flashrt {
 
-enum class DType : uint8_t { f32, bf16, f16, i32, i64, u8, f64, i8, u32, boolean };
+enum class DType : uint8_t {
+  f32, bf16, f16, i32, i64, u8, f64, i8, u32, boolean, i16, u16, u64, f8_e4m3, f8_e5m2
+};
 
 constexpr size_t size_of(DType t) {
   switch (t) {
-    case DType::f64: case DType::i64: return 8;
+    case DType::f64: case DType::i64: case DType::u64: return 8;
     case DType::f32: case DType::i32: case DType::u32: return 4;
-    case DType::bf16: case DType::f16: return 2;
+    case DType::bf16: case DType::f16: case DType::i16: case DType::u16: return 2;
     default: return 1;
   }
 }
@@ -33,6 +35,11 @@ constexpr std::string_view name_of(DType t) {
     case DType::i8: return "i8";
     case DType::u32: return "u32";
     case DType::boolean: return "bool";
+    case DType::i16: return "i16";
+    case DType::u16: return "u16";
+    case DType::u64: return "u64";
+    case DType::f8_e4m3: return "f8_e4m3";
+    case DType::f8_e5m2: return "f8_e5m2";
   }
   return "?";
 }
