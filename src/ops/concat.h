@@ -1,0 +1,16 @@
+// Matrices stacked along rows.
+#pragma once
+
+#include "ops/record.h"
+
+namespace flashrt {
+
+// [a; b; …]: equal widths and types. A producer whose result is only used here writes into place: no copy is left.
+Tensor concat(std::vector<Tensor> parts, At at = At::current());
+
+extern const OpDef kConcatOp;
+
+// The pattern that lets producers write into the concatenation.
+bool place_concat(FuseContext& context, size_t line);
+
+}  // namespace flashrt

@@ -1,0 +1,122 @@
+// Blocks of w are widened to f32 once and multiplied with every row of x, 4 × 4 dot products at a time.
+#include "ops/matmul.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/threads.h"
+
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define FLASHRT_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define FLASHRT_CLONES
+#endif
+
+namespace flashrt {
+
+namespace {
+
+constexpr int kLanes = 16;
+typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+inline float sum(const Lanes& v) {
+  float s = 0;
+  for (int i = 0; i < kLanes; ++i) s += v[i];
+  return s;
+}
+
+// y[i·y_stride + j] = x_i · w_j for R rows of x and C rows of w.
+template <int R, int C>
+inline __attribute__((always_inline)) void tile(const float* x, int64_t x_stride, const float* w, int64_t k,
+                                                float* y, int64_t y_stride) {
+  Lanes acc[R][C] = {};
+  int64_t c = 0;
+  for (; c + kLanes <= k; c += kLanes) {
+    Lanes b[C];
+    for (int j = 0; j < C; ++j) b[j] = *reinterpret_cast<const Lanes*>(w + j * k + c);
+    for (int i = 0; i < R; ++i) {
+      const Lanes a = *reinterpret_cast<const Lanes*>(x + i * x_stride + c);
+      for (int j = 0; j < C; ++j) acc[i][j] += a * b[j];
+    }
+  }
+  for (int i = 0; i < R; ++i) {
+    for (int j = 0; j < C; ++j) {
+      float s = sum(acc[i][j]);
+      for (int64_t t = c; t < k; ++t) s += x[i * x_stride + t] * w[j * k + t];
+      y[i * y_stride + j] = s;
+    }
+  }
+}
+
+// All rows of x against `count` widened rows of w.
+FLASHRT_CLONES void multiply_block(const float* x, int64_t rows, int64_t x_stride, const float* w, int64_t count,
+                                   int64_t k, float* y, int64_t y_stride) {
+  int64_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    int64_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+      tile<4, 4>(x + i * x_stride, x_stride, w + j * k, k, y + i * y_stride + j, y_stride);
+    }
+    for (; i < rows; ++i) tile<1, 4>(x + i * x_stride, x_stride, w + j * k, k, y + i * y_stride + j, y_stride);
+  }
+  for (; j < count; ++j) {
+    for (int64_t i = 0; i < rows; ++i) {
+      tile<1, 1>(x + i * x_stride, x_stride, w + j * k, k, y + i * y_stride + j, y_stride);
+    }
+  }
+}
+
+FLASHRT_CLONES void widen_bf16(const uint16_t* from, int64_t n, float* to) {
+  auto* bits = reinterpret_cast<uint32_t*>(to);
+  for (int64_t i = 0; i < n; ++i) bits[i] = uint32_t{from[i]} << 16;
+}
+
+FLASHRT_CLONES float dot_clones(const float* a, const float* b, int64_t n) {
+  float y;
+  tile<1, 1>(a, 0, b, n, &y, 0);
+  return y;
+}
+
+FLASHRT_CLONES void add_scaled_clones(float* y, const float* x, float s, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += s * x[i];
+}
+
+void widen(const Weight::Part& part, int64_t row, int64_t k, DType rounded, float* to) {
+  const std::byte* from = part.data + size_t(row * part.stride) * size_of(part.dtype);
+  if (part.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(from) % 2 == 0) {
+    widen_bf16(reinterpret_cast<const uint16_t*>(from), k, to);
+  } else if (part.dtype == DType::f32) {
+    std::memcpy(to, from, size_t(k) * sizeof(float));
+  } else {
+    for (int64_t c = 0; c < k; ++c) to[c] = load_float(from, part.dtype, size_t(c));
+  }
+  if (rounded == DType::f32 || rounded == part.dtype) return;
+  for (int64_t c = 0; c < k; ++c) {
+    to[c] = rounded == DType::bf16 ? bf16_to_f32(f32_to_bf16(to[c])) : f16_to_f32(f32_to_f16(to[c]));
+  }
+}
+
+}  // namespace
+
+float dot(const float* a, const float* b, int64_t n) { return dot_clones(a, b, n); }
+void add_scaled(float* y, const float* x, float s, int64_t n) { add_scaled_clones(y, x, s, n); }
+
+void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Weight& w, DType rounded, float* y) {
+  const int64_t k = w.shape.cols, n = w.shape.rows;
+  constexpr int64_t kBlock = 16;
+  int64_t first = 0;
+  for (const Weight::Part& part : w.parts) {
+    parallel_for((part.rows + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
+      thread_local std::vector<float> block;   // grows to the widest matrix once
+      if (block.size() < size_t(kBlock * k)) block.resize(size_t(kBlock * k));
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t row = b * kBlock, count = std::min(kBlock, part.rows - row);
+        for (int64_t j = 0; j < count; ++j) widen(part, row + j, k, rounded, block.data() + j * k);
+        multiply_block(x, rows, x_stride, block.data(), count, k, y + first + row, n);
+      }
+    });
+    first += part.rows;
+  }
+}
+
+}  // namespace flashrt

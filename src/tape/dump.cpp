@@ -1,0 +1,42 @@
+// The tape as text.
+#include "base/error.h"
+#include "tape/program.h"
+
+namespace flashrt {
+
+namespace {
+
+std::string operand(const Program& program, int id) {
+  if (id < 0) return "-";
+  const TensorInfo& base = program.info(program.root(id));
+  const bool named = base.kind != Kind::temp && !base.name.empty();
+  std::string text = named ? base.name : fmt::format("%{}", id);
+  if (const int64_t offset = program.root_byte_offset(id); offset > 0 || program.info(id).shape != base.shape) {
+    const int64_t row = offset / int64_t(size_of(base.dtype)) / base.shape.cols;
+    text += fmt::format("[{}:{}]", row, row + program.info(id).shape.size() / base.shape.cols);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string dump_tape(const Program& program) {
+  std::string text;
+  int stage = -1;
+  for (const Line& line : program.lines) {
+    if (line.stage != stage) text += fmt::format("{}:\n", program.stages[size_t(stage = line.stage)]);
+    std::string results, operands;
+    for (int id : line.out) {
+      const TensorInfo& t = program.info(id);
+      results += fmt::format("{}{} {}[{}, {}]", results.empty() ? "" : ", ", operand(program, id), name_of(t.dtype),
+                             t.shape.rows, t.shape.cols);
+    }
+    for (int id : line.in) operands += (operands.empty() ? "" : ", ") + operand(program, id);
+    const std::string attrs = line.op->describe != nullptr ? line.op->describe(line) : "";
+    text += fmt::format("  {} = {}({}){}  {}\n", results, line.op->name, operands,
+                        attrs.empty() ? "" : " {" + attrs + "}", to_string(line.at));
+  }
+  return text;
+}
+
+}  // namespace flashrt

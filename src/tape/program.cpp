@@ -1,0 +1,99 @@
+// Recording: tensors, views and lines.
+#include "tape/program.h"
+
+#include "base/error.h"
+
+namespace flashrt {
+
+Shape Tensor::shape() const { return program->info(id).shape; }
+DType Tensor::dtype() const { return program->info(id).dtype; }
+
+std::string to_string(At at) {
+  std::string_view file = at.file;
+  if (const size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+  return fmt::format("{}:{}", file, at.line);
+}
+
+Tensor Program::add(TensorInfo info) {
+  const int id = int(tensors.size());
+  if (info.base < 0) info.base = id;
+  tensors.push_back(std::move(info));
+  return {this, id};
+}
+
+Tensor Program::input(std::string name, Shape shape, DType dtype) {
+  const Tensor t = add({.name = name, .kind = Kind::input, .shape = shape, .dtype = dtype});
+  inputs.emplace_back(std::move(name), t.id);
+  return t;
+}
+
+Tensor Program::weight(Weight weight) {
+  // Matrices are computed with in the program's compute type, vectors stay f32.
+  const DType dtype = weight.shape.rows > 1 ? compute_ : DType::f32;
+  TensorInfo info{.name = weight.name, .kind = Kind::weight, .shape = weight.shape, .dtype = dtype};
+  info.weight = std::make_shared<const Weight>(std::move(weight));
+  return add(std::move(info));
+}
+
+Tensor Program::constant(std::string name, Shape shape, std::vector<float> values) {
+  check(int64_t(values.size()) == shape.size(), "constant: one value per element");
+  TensorInfo info{.name = std::move(name), .kind = Kind::constant, .shape = shape, .dtype = DType::f32};
+  info.values = std::make_shared<const std::vector<float>>(std::move(values));
+  return add(std::move(info));
+}
+
+Tensor Program::buffer(std::string name, Shape shape, DType dtype, Kind kind) {
+  return add({.name = std::move(name), .kind = kind, .shape = shape, .dtype = dtype});
+}
+
+void Program::output(std::string name, Tensor tensor) { outputs.emplace_back(std::move(name), tensor.id); }
+
+Tensor Program::rows(Tensor x, int64_t begin, int64_t count) {
+  const TensorInfo& of = info(x.id);
+  check(begin >= 0 && count > 0 && begin + count <= of.shape.rows, "rows: range inside the tensor");
+  TensorInfo view{.name = of.name, .kind = of.kind, .shape = {count, of.shape.cols}, .dtype = of.dtype,
+                  .base = x.id, .row_begin = begin};
+  return add(std::move(view));
+}
+
+Tensor Program::reshape(Tensor x, Shape shape) {
+  const TensorInfo& of = info(x.id);
+  check(of.shape.size() == shape.size(), "reshape: equal size");
+  return add({.name = of.name, .kind = of.kind, .shape = shape, .dtype = of.dtype, .base = x.id});
+}
+
+void Program::stage(std::string name) { stages.push_back(std::move(name)); }
+
+Tensor Program::temp(Shape shape, DType dtype) { return add({.shape = shape, .dtype = dtype}); }
+
+Tensor Program::version(Tensor of) {
+  const TensorInfo& old = info(of.id);
+  TensorInfo next{.name = old.name, .kind = old.kind, .shape = old.shape, .dtype = old.dtype, .base = of.id};
+  return add(std::move(next));
+}
+
+int Program::root(int id) const {
+  while (tensors[size_t(id)].base != id) id = tensors[size_t(id)].base;
+  return id;
+}
+
+int64_t Program::root_byte_offset(int id) const {
+  int64_t offset = 0;
+  while (tensors[size_t(id)].base != id) {
+    const TensorInfo& t = tensors[size_t(id)];
+    const TensorInfo& base = tensors[size_t(t.base)];
+    offset += t.row_begin * base.shape.cols * int64_t(size_of(base.dtype));
+    id = t.base;
+  }
+  return offset;
+}
+
+Cost Program::cost(const Line& line) const {
+  Cost cost;
+  for (int id : line.in) cost.bytes += id >= 0 ? double(info(id).bytes()) : 0;
+  for (int id : line.out) cost.bytes += double(info(id).bytes());
+  if (line.op->flops != nullptr) cost.flops = line.op->flops(*this, line);
+  return cost;
+}
+
+}  // namespace flashrt
