@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "ops/fusion.h"
+
 namespace flashrt {
 
 namespace {

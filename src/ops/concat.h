@@ -10,7 +10,5 @@ Tensor concat(std::vector<Tensor> parts, At at = At::current());
 
 extern const OpDef kConcatOp;
 
-// The pattern that lets producers write into the concatenation.
-bool place_concat(FuseContext& context, size_t line);
 
 }  // namespace flashrt

@@ -1,0 +1,82 @@
+// A program on a device: launches chosen and prepared, memory planned, captured once as a graph.
+#pragma once
+
+#include <map>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cuda/device.h"
+#include "cuda/weights.h"
+#include "tape/program.h"
+
+namespace flashrt::cuda {
+
+struct ExecutorOptions {
+  std::map<std::string, std::string> force;   // op → implementation name, for tests and tuning
+  bool poison = false;                        // eager runs fill the arena with NaN first
+  bool stage_times = true;                    // record an event at the borders of stages
+};
+
+class Executor {
+ public:
+  // Uploads weights and constants, plans memory, selects implementations, captures the graph. Throws Error(device)
+  // naming the model's line when an op has no implementation for the problem. The program must outlive the executor.
+  Executor(Program& program, const Device& device, WeightStore& weights, ExecutorOptions options = {});
+  ~Executor();
+  Executor(const Executor&) = delete;
+
+  // Pinned host memory of an input or output.
+  std::span<std::byte> input(std::string_view name);
+  std::span<const std::byte> output(std::string_view name) const;
+
+  // One graph launch, then a wait. Returns cudaSuccess or the device's error. No allocation, no lock, no log.
+  cudaError_t run() noexcept;
+  // Line by line without a graph; `after` (may be empty) is called after each line has finished.
+  void run_eager(const std::function<void(size_t line)>& after = {});
+  // Copies a tensor of the device to `to` (its bytes as stored).
+  void read(int id, void* to) const;
+
+  // Milliseconds of each stage in the last run(); index as Program::stages. NaN where a stage has no lines.
+  std::span<const float> stage_ms() const { return stage_ms_; }
+  // Median milliseconds of each line, launched alone `repeats` times in a row.
+  std::vector<float> profile(int repeats);
+
+  const Plan& plan() const { return plan_; }
+  size_t device_bytes() const;          // arena, state, constants and workspaces; not the weights
+  size_t launch_count() const { return launches_.size(); }
+  std::string implementation(size_t line) const { return chosen_[line]; }
+  cudaStream_t stream() const { return stream_; }
+
+ private:
+  void place_memory(WeightStore& weights);
+  void select(const ExecutorOptions& options);
+  void prepare_launches();
+  void capture();
+  void enqueue_all();
+  void upload_inputs();
+  void download_outputs();
+
+  Program& program_;
+  Device device_;
+  ExecutorOptions options_;
+  Plan plan_;
+  Memory arena_, state_, constants_, workspace_, host_in_, host_out_;
+  size_t state_bytes_ = 0, constant_bytes_ = 0, workspace_bytes_ = 0;
+  std::vector<void*> address_;                       // by tensor id
+  std::vector<std::string> chosen_;                  // by line
+  std::vector<Launch> launches_;
+  std::vector<std::pair<size_t, size_t>> of_line_;   // launch range of each line
+  std::vector<cudaEvent_t> stage_events_;            // one before the first line and one after each stage's last
+  std::vector<int> stage_of_event_;
+  std::vector<float> stage_ms_;
+  cudaStream_t stream_ = nullptr;
+  cudaGraphExec_t graph_ = nullptr;
+};
+
+// The first implementation that fits the line, or null.
+const Implementation* choose(const Program& program, const Line& line, const Device& device,
+                             const std::map<std::string, std::string>& force = {});
+
+}  // namespace flashrt::cuda

@@ -1,0 +1,37 @@
+// Weights on the device: uploaded once, converted to the type the program computes with, shared by programs.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "cuda/device.h"
+
+namespace flashrt::cuda {
+
+class WeightStore {
+ public:
+  // `bytes_done` is told of progress, in bytes uploaded so far.
+  explicit WeightStore(std::function<void(size_t)> bytes_done = {}) : bytes_done_(std::move(bytes_done)) {}
+
+  // The device copy of `weight` as `dtype`, rows at weight_stride(cols) elements; uploaded when first asked for.
+  void* upload(const Weight& weight, DType dtype);
+  void finish();   // waits for the uploads and frees the staging buffers
+  size_t bytes() const { return bytes_; }
+
+ private:
+  struct Staging {
+    Memory memory;
+    cudaEvent_t done = nullptr;
+  };
+  void copy_rows(const Weight::Part& part, int64_t cols, DType dtype, std::byte* to);
+
+  std::map<std::string, Memory> held_;
+  std::vector<Staging> staging_;
+  size_t next_ = 0, bytes_ = 0, reported_ = 0;
+  cudaStream_t stream_ = nullptr;
+  std::function<void(size_t)> bytes_done_;
+};
+
+}  // namespace flashrt::cuda
