@@ -1,0 +1,31 @@
+// The `normalizer` of tokenizer.json: Unicode normal forms, replacements, prefixes, in sequence.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/tokenizer_pattern.h"
+
+namespace flashrt {
+
+class Normalizer {
+ public:
+  Normalizer() = default;
+  explicit Normalizer(const JsonNode& node) { add(node); }
+  void apply(std::string& text) const;  // `text` is and stays valid UTF-8
+  bool empty() const { return steps_.empty(); }
+
+ private:
+  enum class Kind { nfc, nfd, nfkc, nfkd, lowercase, strip, replace, prepend };
+  struct Step {
+    Kind kind;
+    std::optional<Pattern> pattern;  // replace
+    std::string text;                // replace: the new text; prepend: the prefix
+    bool left = true, right = true;  // strip
+  };
+  void add(const JsonNode& node);
+  std::vector<Step> steps_;
+};
+
+}  // namespace flashrt
