@@ -1,0 +1,134 @@
+// Tensor maps, grid and shared memory of the wgmma linear kernel.
+#include "cuda/linear_wgmma.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace flashrt {
+namespace {
+
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+auto encode_function() {
+  static const auto function = [] {
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found) !=
+            cudaSuccess ||
+        found != cudaDriverEntryPointSuccess)
+      throw std::runtime_error("the CUDA driver has no cuTensorMapEncodeTiled (needs 12.0 or later)");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
+  }();
+  return function;
+}
+
+// Tile loads of 64 k-values per row into 128-byte swizzled rows. Strides (elements) are those of dimensions 1, 2, ….
+CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, const cuuint64_t* size,
+                   const cuuint64_t* stride, const cuuint32_t* box) {
+  CUtensorMap map;
+  cuuint64_t bytes[4];
+  const cuuint32_t step[5] = {1, 1, 1, 1, 1};
+  for (int i = 0; i + 1 < rank; ++i) bytes[i] = stride[i] * 2;
+  const CUresult status = encode_function()(
+      &map, problem.f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
+      const_cast<void*>(data), size, bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (status != CUDA_SUCCESS)
+    throw std::runtime_error("cuTensorMapEncodeTiled failed with code " + std::to_string(status) + " for a matrix of " +
+                             std::to_string(size[1]) + " rows of " + std::to_string(size[0]));
+  return map;
+}
+
+CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const LinearTactic& tactic) {
+  using U = cuuint64_t;
+  const U k = w.k, n = w.n, ld = w.w_stride;
+  const cuuint32_t rows = tactic.rows / tactic.cluster_tokens;
+  if (w.rows == LinearRows::plain) {
+    const U size[] = {k, n}, stride[] = {ld};
+    const cuuint32_t box[] = {64, rows};
+    return encode(w, w.w, 2, size, stride, box);
+  }
+  // [heads][groups of 8][2 halves][8 rows][k]; a gate-up matrix is one head.
+  const U head = w.rows == LinearRows::pair ? n : p.head_dim;
+  const U size[] = {k, 8, 2, head / 16, n / head}, stride[] = {ld, head / 2 * ld, 8 * ld, head * ld};
+  const cuuint32_t in_head = std::min<U>(rows, head);
+  const cuuint32_t box[] = {64, 8, 2, in_head / 16, rows / in_head};
+  return encode(w, w.w, 5, size, stride, box);
+}
+
+}  // namespace
+
+LinearTile linear_tile(const LinearTactic& tactic) {
+  return {.warpgroups = tactic.rows == 192 ? 3 : 2, .row_tiles = tactic.rows == 256 ? 2 : 1, .tokens = tactic.tokens};
+}
+
+std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const LinearTactic& tactic) {
+  const LinearTile tile = linear_tile(tactic);
+  const auto aligned = [](const void* data, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % 8 == 0;
+  };
+  if (a.m <= 0 || a.n <= 0 || a.k <= 0) return "empty problem";
+  if (tile.rows() != tactic.rows || tactic.tokens % 8 || tactic.tokens < 8 || tactic.tokens > 256)
+    return "no such tile";
+  if (tile.stages() < 2) return "tile too large for shared memory";
+  if (!aligned(a.x, a.x_stride) || !aligned(a.w, a.w_stride)) return "operands need 16-byte aligned rows";
+  if (!aligned(p.out, p.out_stride)) return "the output needs 16-byte aligned rows";
+  if (p.residual && !aligned(p.residual, p.residual_stride)) return "the residual needs 16-byte aligned rows";
+  if (tactic.cluster() > 8) return "more than 8 blocks in a cluster";
+  const int slice = tactic.rows / tactic.cluster_tokens;
+  if (tactic.rows % tactic.cluster_tokens || slice % 16) return "weight tile not divisible by the cluster";
+  if (tactic.split > ceil_div(a.k, 64)) return "more splits than k blocks";
+  const int share = ceil_div(tactic.tokens / 8, tactic.split);
+  if ((tactic.split - 1) * share * tile.row_tiles * tile.warpgroups * 2048 > tile.stages() * tile.stage_bytes())
+    return "partial sums do not fit the ring";
+  if (a.rows != LinearRows::plain && (p.residual || p.out_stats)) return "residual and statistics need plain rows";
+  if (a.rows == LinearRows::plain) return a.n % 8 ? "n must be a multiple of 8" : "";
+  if (a.rows == LinearRows::pair) return a.n % 16 ? "a gate-up matrix needs halves of a multiple of 8 rows" : "";
+  if (p.head_dim % 64 || a.n != (p.query_heads + 2 * p.kv_heads) * p.head_dim)
+    return "head_dim must be a multiple of 64, n = (query_heads + 2 kv_heads)·head_dim";
+  if (slice % p.head_dim && p.head_dim % slice) return "weight tile and head_dim do not divide each other";
+  return aligned(p.keys, p.kv_stride) && aligned(p.values, p.kv_stride) ? "" : "caches need 16-byte aligned rows";
+}
+
+LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, const LinearTactic& tactic,
+                         int max_clusters) {
+  if (const std::string refusal = linear_refusal(a, epilogue, tactic); !refusal.empty())
+    throw std::invalid_argument("linear [" + std::to_string(a.m) + ", " + std::to_string(a.n) + ", " +
+                                std::to_string(a.k) + "]: " + refusal);
+  static constexpr const char* kRowNames[] = {"plain", "pair", "heads"};
+  const LinearTile tile = linear_tile(tactic);
+  LinearLaunch launch{.kernel = std::string("linear_sm90_") + (a.f16 ? "f16_" : "bf16_") +
+                                kRowNames[static_cast<int>(a.rows)] + "_r" + std::to_string(tactic.rows) + "_n" +
+                                std::to_string(tactic.tokens),
+                      .cluster = tactic.cluster(),
+                      .threads = tile.threads(),
+                      .shared_bytes = tile.shared_bytes(),
+                      .params = epilogue};
+  LinearParams& p = launch.params;
+  p.m = a.m;
+  p.n = a.n;
+  p.k_blocks = ceil_div(a.k, 64);
+  p.row_groups = ceil_div(a.n, tactic.rows * tactic.cluster_rows);
+  p.token_groups = ceil_div(a.m, tactic.tokens * tactic.cluster_tokens);
+  p.cluster_rows = tactic.cluster_rows;
+  p.cluster_tokens = tactic.cluster_tokens;
+  p.split = tactic.split;
+  p.token_slice = ceil_div(tactic.tokens / 8, tactic.cluster_rows) * 8;
+  if (p.residual && p.residual_period == 0) p.residual_period = a.m;
+  p.weights = weight_map(a, p, tactic);
+  const cuuint64_t size[] = {static_cast<cuuint64_t>(a.k), static_cast<cuuint64_t>(a.m)};
+  const cuuint64_t stride[] = {static_cast<cuuint64_t>(a.x_stride)};
+  const cuuint32_t box[] = {64, static_cast<cuuint32_t>(p.token_slice)};
+  p.tokens = encode(a, a.x, 2, size, stride, box);
+
+  // A split tile uses its ring for the exchange, so its cluster does one tile; others take tiles in equal rounds.
+  const int units = p.row_groups * p.token_groups;
+  const int rounds = tactic.split > 1 ? 1 : ceil_div(units, std::max(1, max_clusters));
+  launch.grid = ceil_div(units, rounds) * launch.cluster;
+  p.skew = rounds > 1 && p.k_blocks > tactic.skew ? std::min(tactic.skew, tile.stages() - 1) : 0;
+  return launch;
+}
+
+}  // namespace flashrt
