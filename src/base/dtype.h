@@ -11,14 +11,35 @@
 namespace flashrt {
 
 enum class DType : uint8_t {
-  f32, bf16, f16, i32, i64, u8, f64, i8, u32, boolean, i16, u16, u64, f8_e4m3, f8_e5m2
+  f32,
+  bf16,
+  f16,
+  i32,
+  i64,
+  u8,
+  f64,
+  i8,
+  u32,
+  boolean,
+  i16,
+  u16,
+  u64,
+  f8_e4m3,
+  f8_e5m2
 };
 
 constexpr size_t size_of(DType t) {
   switch (t) {
-    case DType::f64: case DType::i64: case DType::u64: return 8;
-    case DType::f32: case DType::i32: case DType::u32: return 4;
-    case DType::bf16: case DType::f16: case DType::i16: case DType::u16: return 2;
+    case DType::f64:
+    case DType::i64:
+    case DType::u64: return 8;
+    case DType::f32:
+    case DType::i32:
+    case DType::u32: return 4;
+    case DType::bf16:
+    case DType::f16:
+    case DType::i16:
+    case DType::u16: return 2;
     default: return 1;
   }
 }
@@ -65,8 +86,8 @@ inline float f16_to_f32(uint16_t h) {
 inline uint16_t f32_to_f16(float f) {
   const uint32_t u = std::bit_cast<uint32_t>(f), sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u);
-  if (magnitude >= 0x47800000u) return uint16_t(sign | 0x7c00u);   // ≥ 65536 (65520 rounds up below)
-  if (magnitude < 0x38800000u) {                                   // subnormal: 2^-24 units, nearest even
+  if (magnitude >= 0x47800000u) return uint16_t(sign | 0x7c00u);  // ≥ 65536 (65520 rounds up below)
+  if (magnitude < 0x38800000u) {                                  // subnormal: 2^-24 units, nearest even
     const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;
     return uint16_t(sign | uint32_t(std::nearbyint(scaled)));
   }
@@ -78,10 +99,26 @@ inline uint16_t f32_to_f16(float f) {
 inline float load_float(const void* data, DType t, size_t i) {
   const auto* bytes = static_cast<const unsigned char*>(data) + i * size_of(t);
   switch (t) {
-    case DType::f32: { float v; std::memcpy(&v, bytes, 4); return v; }
-    case DType::f64: { double v; std::memcpy(&v, bytes, 8); return float(v); }
-    case DType::bf16: { uint16_t v; std::memcpy(&v, bytes, 2); return bf16_to_f32(v); }
-    case DType::f16: { uint16_t v; std::memcpy(&v, bytes, 2); return f16_to_f32(v); }
+    case DType::f32: {
+      float v;
+      std::memcpy(&v, bytes, 4);
+      return v;
+    }
+    case DType::f64: {
+      double v;
+      std::memcpy(&v, bytes, 8);
+      return float(v);
+    }
+    case DType::bf16: {
+      uint16_t v;
+      std::memcpy(&v, bytes, 2);
+      return bf16_to_f32(v);
+    }
+    case DType::f16: {
+      uint16_t v;
+      std::memcpy(&v, bytes, 2);
+      return f16_to_f32(v);
+    }
     default: return 0;
   }
 }
@@ -90,8 +127,16 @@ inline void store_float(void* data, DType t, size_t i, float f) {
   auto* bytes = static_cast<unsigned char*>(data) + i * size_of(t);
   switch (t) {
     case DType::f32: std::memcpy(bytes, &f, 4); break;
-    case DType::bf16: { uint16_t v = f32_to_bf16(f); std::memcpy(bytes, &v, 2); break; }
-    case DType::f16: { uint16_t v = f32_to_f16(f); std::memcpy(bytes, &v, 2); break; }
+    case DType::bf16: {
+      uint16_t v = f32_to_bf16(f);
+      std::memcpy(bytes, &v, 2);
+      break;
+    }
+    case DType::f16: {
+      uint16_t v = f32_to_f16(f);
+      std::memcpy(bytes, &v, 2);
+      break;
+    }
     default: break;
   }
 }

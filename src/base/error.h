@@ -36,7 +36,8 @@ template <class... Args>
 // A broken invariant of our own; never for bad input.
 inline void check(bool ok, const char* what, std::source_location at = std::source_location::current()) {
   if (!ok) {
-    throw Error(ErrorKind::internal, fmt::format("{}:{}: internal error: {}", at.file_name(), at.line(), what));
+    throw Error(ErrorKind::internal,
+                fmt::format("{}:{}: internal error: {}", at.file_name(), at.line(), what));
   }
 }
 

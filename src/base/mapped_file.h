@@ -10,7 +10,7 @@ namespace flashrt {
 class MappedFile {
  public:
   MappedFile() = default;
-  explicit MappedFile(const std::string& path);   // throws Error(input) naming the path
+  explicit MappedFile(const std::string& path);  // throws Error(input) naming the path
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();

@@ -47,8 +47,9 @@ class Kernels {
     for (const Fatbin& fatbin : kFatbins) {
       if (fatbin.data == nullptr) break;
       cudaLibrary_t library = nullptr;
-      const cudaError_t code = cudaLibraryLoadData(&library, fatbin.data, nullptr, nullptr, 0, nullptr, nullptr, 0);
-      if (code == cudaErrorNoKernelImageForDevice) {   // another generation's file
+      const cudaError_t code =
+          cudaLibraryLoadData(&library, fatbin.data, nullptr, nullptr, 0, nullptr, nullptr, 0);
+      if (code == cudaErrorNoKernelImageForDevice) {  // another generation's file
         cudaGetLastError();
         continue;
       }
@@ -74,24 +75,32 @@ class Kernels {
 void checked(cudaError_t code, std::source_location at) {
   if (code == cudaSuccess) return;
   cudaGetLastError();
-  fail_device("{}:{}: CUDA: {} ({})", at.file_name(), at.line(), cudaGetErrorString(code), cudaGetErrorName(code));
+  fail_device("{}:{}: CUDA: {} ({})", at.file_name(), at.line(), cudaGetErrorString(code),
+              cudaGetErrorName(code));
 }
 
 Probe probe(int ordinal) {
   int count = 0;
   const cudaError_t code = cudaGetDeviceCount(&count);
-  if (code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice || code == cudaErrorStubLibrary || count == 0) {
+  if (code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice || code == cudaErrorStubLibrary ||
+      count == 0) {
     cudaGetLastError();
-    return {std::nullopt, code == cudaErrorInsufficientDriver ? "no NVIDIA driver, or one too old for CUDA 12.8" : "no NVIDIA GPU"};
+    return {std::nullopt, code == cudaErrorInsufficientDriver
+                              ? "no NVIDIA driver, or one too old for CUDA 12.8"
+                              : "no NVIDIA GPU"};
   }
   checked(code);
   if (ordinal >= count) fail("--device cuda:{}: this machine has {} GPU(s)", ordinal, count);
   cudaDeviceProp prop{};
   checked(cudaGetDeviceProperties(&prop, ordinal));
-  Device device{.ordinal = ordinal, .sm = prop.major * 10 + prop.minor, .processors = prop.multiProcessorCount,
-                .shared_bytes = int(prop.sharedMemPerBlockOptin), .name = prop.name};
+  Device device{.ordinal = ordinal,
+                .sm = prop.major * 10 + prop.minor,
+                .processors = prop.multiProcessorCount,
+                .shared_bytes = int(prop.sharedMemPerBlockOptin),
+                .name = prop.name};
   if (device.sm < 80) {
-    return {std::nullopt, fmt::format("{} is sm_{}; FlashRT needs sm_80 (Ampere) or later", prop.name, device.sm)};
+    return {std::nullopt,
+            fmt::format("{} is sm_{}; FlashRT needs sm_80 (Ampere) or later", prop.name, device.sm)};
   }
   checked(cudaSetDevice(ordinal));
   return {device, ""};
@@ -112,8 +121,8 @@ Memory allocate(size_t bytes, const char* purpose) {
     cudaGetLastError();
     size_t available = 0, total = 0;
     checked(cudaMemGetInfo(&available, &total));
-    fail("out of device memory: {} needs {:.1f} MB, {:.1f} of {:.1f} MB are free", purpose, double(bytes) / 1e6,
-         double(available) / 1e6, double(total) / 1e6);
+    fail("out of device memory: {} needs {:.1f} MB, {:.1f} of {:.1f} MB are free", purpose,
+         double(bytes) / 1e6, double(available) / 1e6, double(total) / 1e6);
   }
   checked(code);
   return Memory(p, Free{false});
@@ -138,8 +147,11 @@ void launch(const Launch& launch, cudaStream_t stream) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {launch.cluster.x, launch.cluster.y, launch.cluster.z};
   }
-  const cudaLaunchConfig_t config{.gridDim = launch.grid, .blockDim = launch.block,
-                                  .dynamicSmemBytes = launch.shared_bytes, .stream = stream, .attrs = attributes,
+  const cudaLaunchConfig_t config{.gridDim = launch.grid,
+                                  .blockDim = launch.block,
+                                  .dynamicSmemBytes = launch.shared_bytes,
+                                  .stream = stream,
+                                  .attrs = attributes,
                                   .numAttrs = count};
   void* args[] = {const_cast<std::byte*>(launch.params.data())};
   const cudaError_t code = cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(launch.handle), args);

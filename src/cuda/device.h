@@ -15,7 +15,8 @@ namespace flashrt::cuda {
 // Throws Error(device) naming the call site when a CUDA call fails.
 void checked(cudaError_t code, std::source_location at = std::source_location::current());
 
-// The first usable device (sm_80 or later), or why there is none: no driver, no device, a GPU that is too old.
+// The first usable device (sm_80 or later), or why there is none: no driver, no device, a GPU that is too
+// old.
 struct Probe {
   std::optional<Device> device;
   std::string why_not;
@@ -31,7 +32,8 @@ using Memory = std::unique_ptr<void, Free>;
 Memory allocate(size_t bytes, const char* purpose);
 Memory allocate_pinned(size_t bytes);
 
-// A kernel of the embedded device code by its extern "C" name; throws when the build has none for this device.
+// A kernel of the embedded device code by its extern "C" name; throws when the build has none for this
+// device.
 cudaKernel_t find_kernel(const char* name);
 
 void launch(const Launch& launch, cudaStream_t stream);

@@ -63,7 +63,9 @@ void Executor::place_memory(WeightStore& weights) {
     if (used[size_t(root)]) return;
     used[size_t(root)] = true;
     const TensorInfo& t = program_.info(root);
-    size_t* total = t.kind == Kind::state ? &state_bytes_ : t.kind == Kind::constant ? &constant_bytes_ : nullptr;
+    size_t* total = t.kind == Kind::state      ? &state_bytes_
+                    : t.kind == Kind::constant ? &constant_bytes_
+                                               : nullptr;
     if (total == nullptr) return;
     offset[size_t(root)] = *total;
     *total += aligned(t.bytes());
@@ -115,8 +117,8 @@ void Executor::select(const ExecutorOptions& options) {
           shapes += fmt::format(" {}[{}, {}]", name_of(t.dtype), t.shape.rows, t.shape.cols);
         }
       }
-      fail_device("{}: {} has no implementation on sm_{} for{} {{{}}}", to_string(line.at), line.op->name, device_.sm,
-                  shapes, line.op->describe != nullptr ? line.op->describe(line) : "");
+      fail_device("{}: {} has no implementation on sm_{} for{} {{{}}}", to_string(line.at), line.op->name,
+                  device_.sm, shapes, line.op->describe != nullptr ? line.op->describe(line) : "");
     }
     const Problem problem{.program = program_, .line = line, .device = device_};
     if (implementation->workspace != nullptr) workspace_bytes_ += aligned(implementation->workspace(problem));
@@ -128,7 +130,10 @@ void Executor::select(const ExecutorOptions& options) {
 
   auto* workspace = static_cast<std::byte*>(workspace_.get());
   for (size_t i = 0; i < program_.lines.size(); ++i) {
-    Problem problem{.program = program_, .line = program_.lines[i], .device = device_, .address = address_,
+    Problem problem{.program = program_,
+                    .line = program_.lines[i],
+                    .device = device_,
+                    .address = address_,
                     .workspace = workspace};
     if (selected[i]->workspace != nullptr) workspace += aligned(selected[i]->workspace(problem));
     const size_t first = launches_.size();
@@ -197,7 +202,8 @@ cudaError_t Executor::run() noexcept {
   cudaError_t code = cudaGraphLaunch(graph_, stream_);
   if (code == cudaSuccess) code = cudaStreamSynchronize(stream_);
   for (size_t e = 0; code == cudaSuccess && e + 1 < stage_events_.size(); ++e) {
-    code = cudaEventElapsedTime(&stage_ms_[size_t(stage_of_event_[e])], stage_events_[e], stage_events_[e + 1]);
+    code =
+        cudaEventElapsedTime(&stage_ms_[size_t(stage_of_event_[e])], stage_events_[e], stage_events_[e + 1]);
   }
   return code;
 }
@@ -205,7 +211,8 @@ cudaError_t Executor::run() noexcept {
 void Executor::run_eager(const std::function<void(size_t)>& after) {
   if (options_.poison) {
     const size_t begin = size_t(plan_.input_begin + plan_.input_bytes);
-    checked(cudaMemsetAsync(static_cast<std::byte*>(arena_.get()) + begin, 0xff, size_t(plan_.arena_bytes) - begin, stream_));
+    checked(cudaMemsetAsync(static_cast<std::byte*>(arena_.get()) + begin, 0xff,
+                            size_t(plan_.arena_bytes) - begin, stream_));
   }
   upload_inputs();
   for (size_t i = 0; i < program_.lines.size(); ++i) {
@@ -259,7 +266,8 @@ std::span<std::byte> Executor::input(std::string_view name) {
 std::span<const std::byte> Executor::output(std::string_view name) const {
   for (const auto& [known, id] : program_.outputs) {
     if (known != name) continue;
-    const int64_t offset = plan_.offset[size_t(program_.root(id))] + program_.root_byte_offset(id) - plan_.output_begin;
+    const int64_t offset =
+        plan_.offset[size_t(program_.root(id))] + program_.root_byte_offset(id) - plan_.output_begin;
     return {static_cast<const std::byte*>(host_out_.get()) + offset, program_.info(id).bytes()};
   }
   fail("program has no output '{}'", name);

@@ -14,15 +14,16 @@
 namespace flashrt::cuda {
 
 struct ExecutorOptions {
-  std::map<std::string, std::string> force;   // op → implementation name, for tests and tuning
-  bool poison = false;                        // eager runs fill the arena with NaN first
-  bool stage_times = true;                    // record an event at the borders of stages
+  std::map<std::string, std::string> force;  // op → implementation name, for tests and tuning
+  bool poison = false;                       // eager runs fill the arena with NaN first
+  bool stage_times = true;                   // record an event at the borders of stages
 };
 
 class Executor {
  public:
-  // Uploads weights and constants, plans memory, selects implementations, captures the graph. Throws Error(device)
-  // naming the model's line when an op has no implementation for the problem. The program must outlive the executor.
+  // Uploads weights and constants, plans memory, selects implementations, captures the graph. Throws
+  // Error(device) naming the model's line when an op has no implementation for the problem. The program must
+  // outlive the executor.
   Executor(Program& program, const Device& device, WeightStore& weights, ExecutorOptions options = {});
   ~Executor();
   Executor(const Executor&) = delete;
@@ -44,7 +45,7 @@ class Executor {
   std::vector<float> profile(int repeats);
 
   const Plan& plan() const { return plan_; }
-  size_t device_bytes() const;          // arena, state, constants and workspaces; not the weights
+  size_t device_bytes() const;  // arena, state, constants and workspaces; not the weights
   size_t launch_count() const { return launches_.size(); }
   std::string implementation(size_t line) const { return chosen_[line]; }
   cudaStream_t stream() const { return stream_; }
@@ -64,11 +65,11 @@ class Executor {
   Plan plan_;
   Memory arena_, state_, constants_, workspace_, host_in_, host_out_;
   size_t state_bytes_ = 0, constant_bytes_ = 0, workspace_bytes_ = 0;
-  std::vector<void*> address_;                       // by tensor id
-  std::vector<std::string> chosen_;                  // by line
+  std::vector<void*> address_;       // by tensor id
+  std::vector<std::string> chosen_;  // by line
   std::vector<Launch> launches_;
-  std::vector<std::pair<size_t, size_t>> of_line_;   // launch range of each line
-  std::vector<cudaEvent_t> stage_events_;            // one before the first line and one after each stage's last
+  std::vector<std::pair<size_t, size_t>> of_line_;  // launch range of each line
+  std::vector<cudaEvent_t> stage_events_;  // one before the first line and one after each stage's last
   std::vector<int> stage_of_event_;
   std::vector<float> stage_ms_;
   cudaStream_t stream_ = nullptr;

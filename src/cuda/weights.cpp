@@ -16,7 +16,8 @@ constexpr size_t kStagingCount = 4;
 std::string identity(const Weight& weight, DType dtype) {
   std::string key = fmt::format("{}x{} {}", weight.shape.rows, weight.shape.cols, name_of(dtype));
   for (const Weight::Part& part : weight.parts) {
-    key += fmt::format(" {}+{}:{}:{}", static_cast<const void*>(part.data), part.rows, part.stride, int(part.dtype));
+    key += fmt::format(" {}+{}:{}:{}", static_cast<const void*>(part.data), part.rows, part.stride,
+                       int(part.dtype));
   }
   return key;
 }
@@ -27,7 +28,8 @@ void convert_row(const Weight::Part& part, int64_t row, int64_t cols, DType dtyp
     std::memcpy(to, from, size_t(cols) * size_of(dtype));
     return;
   }
-  for (int64_t c = 0; c < cols; ++c) store_float(to, dtype, size_t(c), load_float(from, part.dtype, size_t(c)));
+  for (int64_t c = 0; c < cols; ++c)
+    store_float(to, dtype, size_t(c), load_float(from, part.dtype, size_t(c)));
 }
 
 }  // namespace
@@ -42,13 +44,14 @@ void WeightStore::copy_rows(const Weight::Part& part, int64_t cols, DType dtype,
     checked(cudaEventSynchronize(staging.done));
     auto* host = static_cast<std::byte*>(staging.memory.get());
     const int64_t count = std::min(rows_at_once, part.rows - row);
-    parallel_for(count, std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(cols, 1)), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        convert_row(part, row + r, cols, dtype, host + size_t(r) * row_bytes);
-        const size_t used = size_t(cols) * size_of(dtype);
-        std::memset(host + size_t(r) * row_bytes + used, 0, row_bytes - used);
-      }
-    });
+    parallel_for(count, std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(cols, 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t r = begin; r < end; ++r) {
+                     convert_row(part, row + r, cols, dtype, host + size_t(r) * row_bytes);
+                     const size_t used = size_t(cols) * size_of(dtype);
+                     std::memset(host + size_t(r) * row_bytes + used, 0, row_bytes - used);
+                   }
+                 });
     const size_t bytes = size_t(count) * row_bytes;
     checked(cudaMemcpyAsync(to + size_t(row) * row_bytes, host, bytes, cudaMemcpyHostToDevice, stream_));
     checked(cudaEventRecord(staging.done, stream_));

@@ -15,9 +15,10 @@ class WeightStore {
   // `bytes_done` is told of progress, in bytes uploaded so far.
   explicit WeightStore(std::function<void(size_t)> bytes_done = {}) : bytes_done_(std::move(bytes_done)) {}
 
-  // The device copy of `weight` as `dtype`, rows at weight_stride(cols) elements; uploaded when first asked for.
+  // The device copy of `weight` as `dtype`, rows at weight_stride(cols) elements; uploaded when first asked
+  // for.
   void* upload(const Weight& weight, DType dtype);
-  void finish();   // waits for the uploads and frees the staging buffers
+  void finish();  // waits for the uploads and frees the staging buffers
   size_t bytes() const { return bytes_; }
 
  private:

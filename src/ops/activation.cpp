@@ -10,7 +10,8 @@ namespace flashrt {
 float activate(Activation kind, float x) {
   switch (kind) {
     case Activation::gelu:
-    case Activation::geglu: return 0.5f * x * (1.f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case Activation::geglu:
+      return 0.5f * x * (1.f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
     case Activation::silu:
     case Activation::swiglu: return x / (1.f + std::exp(-x));
     default: return x;
@@ -27,7 +28,8 @@ void reference(RefCall& call) {
     for (int64_t r = begin; r < end; ++r) {
       const float* x = call.f32(0) + r * width;
       float* y = call.out(0) + r * shape.cols;
-      for (int64_t c = 0; c < shape.cols; ++c) y[c] = activate(kind, x[c]) * (is_pair(kind) ? x[shape.cols + c] : 1.f);
+      for (int64_t c = 0; c < shape.cols; ++c)
+        y[c] = activate(kind, x[c]) * (is_pair(kind) ? x[shape.cols + c] : 1.f);
     }
   });
 }
@@ -38,18 +40,22 @@ std::string describe(const Line& line) {
 }
 
 Tensor record_activation(Tensor x, Activation kind, At at) {
-  require(!is_pair(kind) || x.cols() % 2 == 0, at, "activation: a pair needs an even width, got {}", x.cols());
+  require(!is_pair(kind) || x.cols() % 2 == 0, at, "activation: a pair needs an even width, got {}",
+          x.cols());
   Program& program = *x.program;
   const Tensor y = program.temp({x.rows(), is_pair(kind) ? x.cols() / 2 : x.cols()}, program.compute());
   program.record(kActivationOp, {x}, {y}, kind, at);
   return y;
 }
 
-double flops(const Program& program, const Line& line) { return 10.0 * double(program.info(line.in[0]).shape.size()); }
+double flops(const Program& program, const Line& line) {
+  return 10.0 * double(program.info(line.in[0]).shape.size());
+}
 
 }  // namespace
 
-const OpDef kActivationOp{.name = "activation", .reference = reference, .flops = flops, .describe = describe, .in_place = 0};
+const OpDef kActivationOp{
+    .name = "activation", .reference = reference, .flops = flops, .describe = describe, .in_place = 0};
 
 Tensor gelu(Tensor x, At at) { return record_activation(x, Activation::gelu, at); }
 Tensor silu(Tensor x, At at) { return record_activation(x, Activation::silu, at); }

@@ -18,8 +18,8 @@ void reference(RefCall& call) {
 const OpDef kAppendOp{.name = "append", .reference = reference};
 
 Tensor append(Tensor cache, Tensor x, Tensor position, At at) {
-  require(cache.cols() == x.cols() && x.rows() <= cache.rows(), at, "append: [{}, {}] to a cache [{}, {}]", x.rows(),
-          x.cols(), cache.rows(), cache.cols());
+  require(cache.cols() == x.cols() && x.rows() <= cache.rows(), at, "append: [{}, {}] to a cache [{}, {}]",
+          x.rows(), x.cols(), cache.rows(), cache.cols());
   Program& program = *x.program;
   const Tensor next = program.version(cache);
   program.record(kAppendOp, {x, position, cache}, {next}, 0, at);

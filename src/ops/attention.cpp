@@ -15,7 +15,8 @@ namespace {
 void reference(RefCall& call) {
   const auto a = call.attrs<AttentionAttrs>();
   const int64_t d = a.head_dim, rows = call.out_shape(0).rows / a.segments;
-  const int64_t q_stride = call.in_shape(0).cols, k_stride = call.in_shape(1).cols, v_stride = call.in_shape(2).cols;
+  const int64_t q_stride = call.in_shape(0).cols, k_stride = call.in_shape(1).cols,
+                v_stride = call.in_shape(2).cols;
   const int64_t capacity = call.in_shape(1).rows / a.segments;
   const int64_t keys = std::min<int64_t>(capacity, a.keys + (call.has(3) ? *call.i32(3) : 0));
   const float scale = a.scale != 0 ? a.scale : 1.f / std::sqrt(float(d));
@@ -41,7 +42,8 @@ void reference(RefCall& call) {
 
 std::string describe(const Line& line) {
   const auto a = line.attrs<AttentionAttrs>();
-  std::string text = fmt::format("heads={} kv_heads={} head_dim={} keys={}", a.heads, a.kv_heads, a.head_dim, a.keys);
+  std::string text =
+      fmt::format("heads={} kv_heads={} head_dim={} keys={}", a.heads, a.kv_heads, a.head_dim, a.keys);
   if (a.segments > 1) text += fmt::format(" segments={}", a.segments);
   if (a.lead_rows > 0) text += fmt::format(" lead_rows={}", a.lead_rows);
   if (a.causal) text += " causal";
@@ -61,13 +63,13 @@ const OpDef kAttentionOp{.name = "attention", .reference = reference, .flops = f
 
 Tensor attention(Tensor q, Tensor k, Tensor v, Tensor length, AttentionAttrs attrs, At at) {
   const int64_t d = attrs.head_dim;
-  require(d > 0 && attrs.heads % attrs.kv_heads == 0, at, "attention: {} heads over {} key heads of {}", attrs.heads,
-          attrs.kv_heads, d);
+  require(d > 0 && attrs.heads % attrs.kv_heads == 0, at, "attention: {} heads over {} key heads of {}",
+          attrs.heads, attrs.kv_heads, d);
   require(q.cols() == attrs.heads * d && k.cols() == attrs.kv_heads * d && v.shape() == k.shape(), at,
-          "attention: q [{}, {}], k [{}, {}], v [{}, {}] for {}/{} heads of {}", q.rows(), q.cols(), k.rows(), k.cols(),
-          v.rows(), v.cols(), attrs.heads, attrs.kv_heads, d);
-  require(q.rows() % attrs.segments == 0 && k.rows() % attrs.segments == 0, at, "attention: rows in {} segments",
-          attrs.segments);
+          "attention: q [{}, {}], k [{}, {}], v [{}, {}] for {}/{} heads of {}", q.rows(), q.cols(), k.rows(),
+          k.cols(), v.rows(), v.cols(), attrs.heads, attrs.kv_heads, d);
+  require(q.rows() % attrs.segments == 0 && k.rows() % attrs.segments == 0, at,
+          "attention: rows in {} segments", attrs.segments);
   Program& program = *q.program;
   const Tensor out = program.temp(q.shape(), program.compute());
   program.record(kAttentionOp, {q, k, v, length}, {out}, attrs, at);

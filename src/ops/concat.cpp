@@ -24,8 +24,8 @@ Tensor concat(std::vector<Tensor> parts, At at) {
   if (parts.size() == 1) return parts[0];
   int64_t rows = 0;
   for (Tensor part : parts) {
-    require(part.cols() == parts[0].cols() && part.dtype() == parts[0].dtype(), at, "concat: [{}, {}] beside [{}, {}]",
-            part.rows(), part.cols(), parts[0].rows(), parts[0].cols());
+    require(part.cols() == parts[0].cols() && part.dtype() == parts[0].dtype(), at,
+            "concat: [{}, {}] beside [{}, {}]", part.rows(), part.cols(), parts[0].rows(), parts[0].cols());
     rows += part.rows();
   }
   Program& program = *parts[0].program;

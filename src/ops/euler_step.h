@@ -8,6 +8,6 @@ namespace flashrt {
 // x' = x + dt · v; x, v f32 [rows, n]. (Explicit Euler.)
 Tensor euler_step(Tensor x, Tensor v, float dt, At at = At::current());
 
-extern const OpDef kEulerStepOp;   // operands x, v; attributes: dt
+extern const OpDef kEulerStepOp;  // operands x, v; attributes: dt
 
 }  // namespace flashrt

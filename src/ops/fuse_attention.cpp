@@ -47,7 +47,7 @@ bool fuse_rope_append(FuseContext& context, size_t index) {
   if (append_k < 0 || append_v < 0) return false;
   const Line &k = program.lines[size_t(rope_k)], &store_k = program.lines[size_t(append_k)];
   const Line& store_v = program.lines[size_t(append_v)];
-  if (store_k.in[1] != k.in[2] || store_v.in[1] != k.in[2]) return false;   // one position for all
+  if (store_k.in[1] != k.in[2] || store_v.in[1] != k.in[2]) return false;  // one position for all
 
   Line fused = k;
   auto attrs = k.attrs<RopeAttrs>();
@@ -63,7 +63,7 @@ bool fuse_rope_append(FuseContext& context, size_t index) {
   fused.op = &kRopeAppendOp;
   fused.set_attrs(attrs);
   fused.in = {division.in[0], k.in[1], k.in[2], store_k.in[2], store_v.in[2]};
-  if (q < 0) q = program.temp({1, attrs.head_dim}, program.info(division.out[0]).dtype).id;   // never written
+  if (q < 0) q = program.temp({1, attrs.head_dim}, program.info(division.out[0]).dtype).id;  // never written
   fused.out = {q, store_k.out[0], store_v.out[0]};
   if (!context.supported(program, fused)) return false;
   const int last = std::max({append_k, append_v, rope_q});

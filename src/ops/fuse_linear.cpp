@@ -87,7 +87,8 @@ bool narrow_linear(FuseContext& context, size_t index) {
   if (next < 0) return false;
   Line &line = program.lines[index], &division = program.lines[size_t(next)];
   if (line.has(kBias) || line.has(kResidual)) return false;
-  const auto unread = std::ranges::count_if(division.out, [&](int id) { return context.uses[size_t(id)] == 0; });
+  const auto unread =
+      std::ranges::count_if(division.out, [&](int id) { return context.uses[size_t(id)] == 0; });
   const std::shared_ptr<const Weight> whole = program.info(line.in[kW]).weight;
   if (unread == 0 || whole == nullptr || whole->parts.size() != division.out.size()) return false;
   Weight kept{.name = whole->name + " (read rows)", .shape = {0, whole->shape.cols}};

@@ -1,12 +1,13 @@
-// The fusion patterns, in the order in which they are tried. Each rewrites lines into one that the ops define.
+// The fusion patterns, in the order in which they are tried. Each rewrites lines into one that the ops
+// define.
 #pragma once
 
 #include "tape/program.h"
 
 namespace flashrt {
 
-bool place_concat(FuseContext& context, size_t line);      // producers write into the concatenation
-bool narrow_linear(FuseContext& context, size_t line);     // rows of w that only feed unread splits are dropped
+bool place_concat(FuseContext& context, size_t line);   // producers write into the concatenation
+bool narrow_linear(FuseContext& context, size_t line);  // rows of w that only feed unread splits are dropped
 bool fuse_activation(FuseContext& context, size_t line);   // linear → activation
 bool fuse_residual(FuseContext& context, size_t line);     // linear → residual
 bool pack_attention(FuseContext& context, size_t line);    // split → attention: read q | k | v in place
@@ -14,7 +15,7 @@ bool fuse_rope_append(FuseContext& context, size_t line);  // split → rope, ro
 bool fuse_linear_rope(FuseContext& context, size_t line);  // linear → rope_append
 bool fuse_norm(FuseContext& context, size_t line);         // norm → linear
 
-inline constexpr Pattern kPatterns[] = {place_concat,  narrow_linear,  fuse_activation,  fuse_residual,
+inline constexpr Pattern kPatterns[] = {place_concat,   narrow_linear,    fuse_activation,  fuse_residual,
                                         pack_attention, fuse_rope_append, fuse_linear_rope, fuse_norm};
 
 }  // namespace flashrt

@@ -18,7 +18,9 @@ void reference(RefCall& call) {
       if (channel >= 3) {
         y[c] = 0;
       } else if (bytes) {
-        y[c] = float(static_cast<const uint8_t*>(call.raw(0))[((view * s + py) * s + px) * 3 + channel]) / 255.f * 2.f - 1.f;
+        y[c] = float(static_cast<const uint8_t*>(call.raw(0))[((view * s + py) * s + px) * 3 + channel]) /
+                   255.f * 2.f -
+               1.f;
       } else {
         y[c] = call.f32(0)[((view * 3 + channel) * s + py) * s + px];
       }
@@ -35,11 +37,12 @@ std::string describe(const Line& line) {
 const OpDef kImagePatchesOp{.name = "image_patches", .reference = reference, .describe = describe};
 
 Tensor image_patches(Tensor image, int64_t size, int64_t patch, At at) {
-  require(image.cols() == 3 * size * size && size % patch == 0, at, "image_patches: {} values for a {} px image of {} px patches",
-          image.cols(), size, patch);
+  require(image.cols() == 3 * size * size && size % patch == 0, at,
+          "image_patches: {} values for a {} px image of {} px patches", image.cols(), size, patch);
   Program& program = *image.program;
   const int64_t grid = size / patch;
-  const Tensor y = program.temp({image.rows() * grid * grid, (3 * patch * patch + 7) / 8 * 8}, program.compute());
+  const Tensor y =
+      program.temp({image.rows() * grid * grid, (3 * patch * patch + 7) / 8 * 8}, program.compute());
   program.record(kImagePatchesOp, {image}, {y}, PatchAttrs{int32_t(size), int32_t(patch)}, at);
   return y;
 }

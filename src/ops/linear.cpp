@@ -11,7 +11,7 @@ namespace flashrt {
 namespace {
 
 std::vector<float>& scratch(int which, int64_t size) {
-  thread_local std::array<std::vector<float>, 2> buffers;   // grow to the largest line once
+  thread_local std::array<std::vector<float>, 2> buffers;  // grow to the largest line once
   if (int64_t(buffers[size_t(which)].size()) < size) buffers[size_t(which)].resize(size_t(size));
   return buffers[size_t(which)];
 }
@@ -22,7 +22,8 @@ void finish_row(const RefCall& call, const LinearAttrs& a, int64_t r, float* y, 
     for (int64_t c = 0; c < n; ++c) y[c] += call.f32(kBias)[c];
   }
   const int64_t width = is_pair(a.activation) ? n / 2 : n;
-  const float* base = call.has(kResidual) ? call.f32(kResidual) + (r % call.in_shape(kResidual).rows) * width : nullptr;
+  const float* base =
+      call.has(kResidual) ? call.f32(kResidual) + (r % call.in_shape(kResidual).rows) * width : nullptr;
   for (int64_t c = 0; c < width; ++c) {
     float v = activate(a.activation, y[c]) * (is_pair(a.activation) ? y[width + c] : 1.f);
     if (call.has(kGate)) v *= call.f32(kGate)[c];
@@ -35,7 +36,8 @@ void store_rotated(const RefCall& call, const LinearAttrs& a, int64_t r, const f
   const int64_t position = (call.has(kPosition) ? *call.i32(kPosition) : 0) + r;
   const float* table = call.f32(kTable) + position * d;
   std::array<float, 1024> rotated;
-  for (int64_t h = 0; h < a.rope.heads; ++h) rotate_head(y + h * d, table, d, call.out(0) + r * q_cols + h * d);
+  for (int64_t h = 0; h < a.rope.heads; ++h)
+    rotate_head(y + h * d, table, d, call.out(0) + r * q_cols + h * d);
   for (int64_t c = 0; c < kv_cols; ++c) {
     if (c % d == 0) rotate_head(y + q_cols + c, table, d, rotated.data());
     store_float(call.raw_out(1), call.out_dtype(1), size_t(position * kv_cols + c), rotated[size_t(c % d)]);
@@ -51,7 +53,8 @@ void reference(RefCall& call) {
   if (a.norm.kind != NormKind::none) {
     float* normed = scratch(0, x.size()).data();
     for (int64_t r = 0; r < x.rows; ++r) {
-      normalize_row(a.norm, input + r * x.cols, call.f32(kNormScale), call.f32(kNormShift), x.cols, normed + r * x.cols);
+      normalize_row(a.norm, input + r * x.cols, call.f32(kNormScale), call.f32(kNormShift), x.cols,
+                    normed + r * x.cols);
     }
     input = normed;
   }
@@ -61,8 +64,8 @@ void reference(RefCall& call) {
     matmul_transposed(input, x.rows, x.cols, *w, rounded, y);
   } else {
     const Weight held{.shape = call.in_shape(kW),
-                      .parts = {{static_cast<const std::byte*>(static_cast<const void*>(call.f32(kW))), DType::f32, n,
-                                 call.in_shape(kW).cols}}};
+                      .parts = {{static_cast<const std::byte*>(static_cast<const void*>(call.f32(kW))),
+                                 DType::f32, n, call.in_shape(kW).cols}}};
     matmul_transposed(input, x.rows, x.cols, held, DType::f32, y);
   }
   parallel_for(x.rows, 2, [&](int64_t begin, int64_t end) {
@@ -93,11 +96,16 @@ double flops(const Program& program, const Line& line) {
 
 }  // namespace
 
-const OpDef kLinearOp{.name = "linear", .reference = reference, .flops = flops, .describe = describe,
-                      .in_place = kResidual, .streamed = kW};
+const OpDef kLinearOp{.name = "linear",
+                      .reference = reference,
+                      .flops = flops,
+                      .describe = describe,
+                      .in_place = kResidual,
+                      .streamed = kW};
 
 Tensor linear(Tensor x, Tensor w, Tensor b, At at) {
-  require(x.cols() >= w.cols(), at, "linear: x [{}, {}] against w [{}, {}]", x.rows(), x.cols(), w.rows(), w.cols());
+  require(x.cols() >= w.cols(), at, "linear: x [{}, {}] against w [{}, {}]", x.rows(), x.cols(), w.rows(),
+          w.cols());
   require(!b || b.shape() == Shape{1, w.rows()}, at, "linear: bias must be [1, {}]", w.rows());
   Program& program = *x.program;
   const Tensor y = program.temp({x.rows(), w.rows()}, program.compute());

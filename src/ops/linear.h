@@ -7,8 +7,8 @@
 
 namespace flashrt {
 
-// y = x · wᵀ + b, accumulated in f32, rounded once. w [n, k] as in the checkpoint; x [m, ≥ k] (columns beyond k are
-// padding); b [1, n], may be absent. y [m, n].
+// y = x · wᵀ + b, accumulated in f32, rounded once. w [n, k] as in the checkpoint; x [m, ≥ k] (columns beyond
+// k are padding); b [1, n], may be absent. y [m, n].
 Tensor linear(Tensor x, Tensor w, Tensor b = {}, At at = At::current());
 
 // The fused form of the op, composed in this order; every part but the product is optional:
@@ -24,7 +24,18 @@ struct LinearAttrs {
 };
 
 enum LinearOperand : int {
-  kX, kW, kBias, kResidual, kGate, kNormScale, kNormShift, kTable, kPosition, kKCache, kVCache, kLinearOperands
+  kX,
+  kW,
+  kBias,
+  kResidual,
+  kGate,
+  kNormScale,
+  kNormShift,
+  kTable,
+  kPosition,
+  kKCache,
+  kVCache,
+  kLinearOperands
 };
 
 extern const OpDef kLinearOp;

@@ -49,15 +49,16 @@ inline __attribute__((always_inline)) void tile(const float* x, int64_t x_stride
 }
 
 // All rows of x against `count` widened rows of w.
-FLASHRT_CLONES void multiply_block(const float* x, int64_t rows, int64_t x_stride, const float* w, int64_t count,
-                                   int64_t k, float* y, int64_t y_stride) {
+FLASHRT_CLONES void multiply_block(const float* x, int64_t rows, int64_t x_stride, const float* w,
+                                   int64_t count, int64_t k, float* y, int64_t y_stride) {
   int64_t j = 0;
   for (; j + 4 <= count; j += 4) {
     int64_t i = 0;
     for (; i + 4 <= rows; i += 4) {
       tile<4, 4>(x + i * x_stride, x_stride, w + j * k, k, y + i * y_stride + j, y_stride);
     }
-    for (; i < rows; ++i) tile<1, 4>(x + i * x_stride, x_stride, w + j * k, k, y + i * y_stride + j, y_stride);
+    for (; i < rows; ++i)
+      tile<1, 4>(x + i * x_stride, x_stride, w + j * k, k, y + i * y_stride + j, y_stride);
   }
   for (; j < count; ++j) {
     for (int64_t i = 0; i < rows; ++i) {
@@ -101,13 +102,14 @@ void widen(const Weight::Part& part, int64_t row, int64_t k, DType rounded, floa
 float dot(const float* a, const float* b, int64_t n) { return dot_clones(a, b, n); }
 void add_scaled(float* y, const float* x, float s, int64_t n) { add_scaled_clones(y, x, s, n); }
 
-void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Weight& w, DType rounded, float* y) {
+void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Weight& w, DType rounded,
+                       float* y) {
   const int64_t k = w.shape.cols, n = w.shape.rows;
   constexpr int64_t kBlock = 16;
   int64_t first = 0;
   for (const Weight::Part& part : w.parts) {
     parallel_for((part.rows + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
-      thread_local std::vector<float> block;   // grows to the widest matrix once
+      thread_local std::vector<float> block;  // grows to the widest matrix once
       if (block.size() < size_t(kBlock * k)) block.resize(size_t(kBlock * k));
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b * kBlock, count = std::min(kBlock, part.rows - row);

@@ -7,7 +7,8 @@
 
 namespace flashrt {
 
-void normalize_row(NormAttrs attrs, const float* x, const float* scale, const float* shift, int64_t n, float* y) {
+void normalize_row(NormAttrs attrs, const float* x, const float* scale, const float* shift, int64_t n,
+                   float* y) {
   if (attrs.kind == NormKind::none) {
     std::copy(x, x + n, y);
     return;
@@ -41,11 +42,15 @@ std::string describe(const Line& line) {
   return fmt::format("{} eps={}", names[int(line.attrs<NormAttrs>().kind)], line.attrs<NormAttrs>().eps);
 }
 
-double flops(const Program& program, const Line& line) { return 6.0 * double(program.info(line.in[0]).shape.size()); }
+double flops(const Program& program, const Line& line) {
+  return 6.0 * double(program.info(line.in[0]).shape.size());
+}
 
 Tensor record_norm(Tensor x, Tensor scale, Tensor shift, NormAttrs attrs, At at) {
   for (Tensor v : {scale, shift}) {
-    if (v) require(v.shape() == Shape{1, x.cols()}, at, "norm: a vector of [{}, {}] for rows of {}", v.rows(), v.cols(), x.cols());
+    if (v)
+      require(v.shape() == Shape{1, x.cols()}, at, "norm: a vector of [{}, {}] for rows of {}", v.rows(),
+              v.cols(), x.cols());
   }
   Program& program = *x.program;
   const Tensor y = program.temp(x.shape(), program.compute());
@@ -60,7 +65,9 @@ const OpDef kNormOp{.name = "norm", .reference = reference, .flops = flops, .des
 Tensor layer_norm(Tensor x, Tensor w, Tensor b, float eps, At at) {
   return record_norm(x, w, b, {NormKind::layer, eps}, at);
 }
-Tensor rms_norm(Tensor x, Tensor w, float eps, At at) { return record_norm(x, w, {}, {NormKind::rms, eps}, at); }
+Tensor rms_norm(Tensor x, Tensor w, float eps, At at) {
+  return record_norm(x, w, {}, {NormKind::rms, eps}, at);
+}
 Tensor ada_rms_norm(Tensor x, Tensor scale, Tensor shift, float eps, At at) {
   return record_norm(x, scale, shift, {NormKind::ada_rms, eps}, at);
 }

@@ -19,12 +19,14 @@ Tensor layer_norm(Tensor x, Tensor w, Tensor b, float eps = 1e-6f, At at = At::c
 // (Zhang & Sennrich 2019; the 1 + w is Gemma's.)
 Tensor rms_norm(Tensor x, Tensor w, float eps = 1e-6f, At at = At::current());
 
-// y = x/sqrt(mean(x²) + eps) · (1 + scale) + shift, the same scale and shift [1, n] for every row (openpi's adaRMS).
+// y = x/sqrt(mean(x²) + eps) · (1 + scale) + shift, the same scale and shift [1, n] for every row (openpi's
+// adaRMS).
 Tensor ada_rms_norm(Tensor x, Tensor scale, Tensor shift, float eps = 1e-6f, At at = At::current());
 
-extern const OpDef kNormOp;   // operands x, scale, shift
+extern const OpDef kNormOp;  // operands x, scale, shift
 
 // The definition of one row; scale and shift may be null for kind none.
-void normalize_row(NormAttrs attrs, const float* x, const float* scale, const float* shift, int64_t n, float* y);
+void normalize_row(NormAttrs attrs, const float* x, const float* scale, const float* shift, int64_t n,
+                   float* y);
 
 }  // namespace flashrt

@@ -19,15 +19,17 @@ void reference(RefCall& call) {
   });
 }
 
-double flops(const Program& program, const Line& line) { return 2.0 * double(program.info(line.out[0]).shape.size()); }
+double flops(const Program& program, const Line& line) {
+  return 2.0 * double(program.info(line.out[0]).shape.size());
+}
 
 }  // namespace
 
 const OpDef kResidualOp{.name = "residual", .reference = reference, .flops = flops, .in_place = 0};
 
 Tensor residual(Tensor x, Tensor y, Tensor gate, At at) {
-  require(x.cols() == y.cols() && y.rows() % x.rows() == 0, at, "residual: [{}, {}] + [{}, {}]", x.rows(), x.cols(),
-          y.rows(), y.cols());
+  require(x.cols() == y.cols() && y.rows() % x.rows() == 0, at, "residual: [{}, {}] + [{}, {}]", x.rows(),
+          x.cols(), y.rows(), y.cols());
   require(!gate || gate.shape() == Shape{1, x.cols()}, at, "residual: gate must be [1, {}]", x.cols());
   Program& program = *y.program;
   const Tensor out = program.temp(y.shape(), program.compute());

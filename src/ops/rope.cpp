@@ -50,12 +50,14 @@ void reference_rope_append(RefCall& call) {
     const float* x = call.f32(0) + r * shape.cols;
     const float* table = call.f32(1) + (position + r) * d;
     const int64_t cached = (position + r) * kv_cols;
-    for (int64_t h = 0; h < attrs.heads; ++h) rotate_head(x + h * d, table, d, call.out(0) + r * q_cols + h * d);
+    for (int64_t h = 0; h < attrs.heads; ++h)
+      rotate_head(x + h * d, table, d, call.out(0) + r * q_cols + h * d);
     for (int64_t h = 0; h < attrs.kv_heads; ++h) {
       rotate_head(x + q_cols + h * d, table, d, rotated.data());
       for (int64_t i = 0; i < d; ++i) {
         store_float(call.raw_out(1), call.out_dtype(1), size_t(cached + h * d + i), rotated[size_t(i)]);
-        store_float(call.raw_out(2), call.out_dtype(2), size_t(cached + h * d + i), x[q_cols + kv_cols + h * d + i]);
+        store_float(call.raw_out(2), call.out_dtype(2), size_t(cached + h * d + i),
+                    x[q_cols + kv_cols + h * d + i]);
       }
     }
   }
@@ -66,17 +68,22 @@ std::string describe(const Line& line) {
   return fmt::format("heads={} kv_heads={} head_dim={}", attrs.heads, attrs.kv_heads, attrs.head_dim);
 }
 
-double flops(const Program& program, const Line& line) { return 3.0 * double(program.info(line.in[0]).shape.size()); }
+double flops(const Program& program, const Line& line) {
+  return 3.0 * double(program.info(line.in[0]).shape.size());
+}
 
 }  // namespace
 
-const OpDef kRopeOp{.name = "rope", .reference = reference_rope, .flops = flops, .describe = describe, .in_place = 0};
-const OpDef kRopeAppendOp{.name = "rope_append", .reference = reference_rope_append, .flops = flops, .describe = describe};
+const OpDef kRopeOp{
+    .name = "rope", .reference = reference_rope, .flops = flops, .describe = describe, .in_place = 0};
+const OpDef kRopeAppendOp{
+    .name = "rope_append", .reference = reference_rope_append, .flops = flops, .describe = describe};
 
 Tensor rope(Tensor x, Tensor table, Tensor position, int64_t head_dim, At at) {
-  require(x.cols() % head_dim == 0 && head_dim % 2 == 0, at, "rope: {} columns in heads of {}", x.cols(), head_dim);
-  require(table.cols() == head_dim && table.rows() >= x.rows(), at, "rope: table [{}, {}] for {} rows, head_dim {}",
-          table.rows(), table.cols(), x.rows(), head_dim);
+  require(x.cols() % head_dim == 0 && head_dim % 2 == 0, at, "rope: {} columns in heads of {}", x.cols(),
+          head_dim);
+  require(table.cols() == head_dim && table.rows() >= x.rows(), at,
+          "rope: table [{}, {}] for {} rows, head_dim {}", table.rows(), table.cols(), x.rows(), head_dim);
   Program& program = *x.program;
   const Tensor y = program.temp(x.shape(), program.compute());
   const RopeAttrs attrs{.heads = int32_t(x.cols() / head_dim), .head_dim = int32_t(head_dim)};

@@ -8,6 +8,6 @@ namespace flashrt {
 // x [rows, Σ widths] → one [rows, width] each; at most 4.
 std::vector<Tensor> split(Tensor x, std::span<const int64_t> widths, At at = At::current());
 
-extern const OpDef kSplitOp;   // operand x; the results' widths say the rest
+extern const OpDef kSplitOp;  // operand x; the results' widths say the rest
 
 }  // namespace flashrt

@@ -38,7 +38,8 @@ void reference(RefCall& call) {
 const OpDef kTimeEmbeddingOp{.name = "time_embedding", .reference = reference};
 
 Tensor time_embedding(Tensor t, int64_t n, TimeEmbeddingAttrs attrs, At at) {
-  require(t.cols() == 1 && n % 2 == 0, at, "time_embedding: t [rows, 1] and an even width, got {} and {}", t.cols(), n);
+  require(t.cols() == 1 && n % 2 == 0, at, "time_embedding: t [rows, 1] and an even width, got {} and {}",
+          t.cols(), n);
   Program& program = *t.program;
   const Tensor y = program.temp({t.rows(), n}, program.compute());
   program.record(kTimeEmbeddingOp, {t}, {y}, attrs, at);

@@ -11,7 +11,8 @@ std::string operand(const Program& program, int id) {
   const TensorInfo& base = program.info(program.root(id));
   const bool named = base.kind != Kind::temp && !base.name.empty();
   std::string text = named ? base.name : fmt::format("%{}", id);
-  if (const int64_t offset = program.root_byte_offset(id); offset > 0 || program.info(id).shape != base.shape) {
+  if (const int64_t offset = program.root_byte_offset(id);
+      offset > 0 || program.info(id).shape != base.shape) {
     const int64_t row = offset / int64_t(size_of(base.dtype)) / base.shape.cols;
     text += fmt::format("[{}:{}]", row, row + program.info(id).shape.size() / base.shape.cols);
   }
@@ -28,8 +29,8 @@ std::string dump_tape(const Program& program) {
     std::string results, operands;
     for (int id : line.out) {
       const TensorInfo& t = program.info(id);
-      results += fmt::format("{}{} {}[{}, {}]", results.empty() ? "" : ", ", operand(program, id), name_of(t.dtype),
-                             t.shape.rows, t.shape.cols);
+      results += fmt::format("{}{} {}[{}, {}]", results.empty() ? "" : ", ", operand(program, id),
+                             name_of(t.dtype), t.shape.rows, t.shape.cols);
     }
     for (int id : line.in) operands += (operands.empty() ? "" : ", ") + operand(program, id);
     const std::string attrs = line.op->describe != nullptr ? line.op->describe(line) : "";

@@ -43,8 +43,9 @@ void hand_over(Program& program) {
     const TensorInfo &from = program.info(root), &to = program.info(out);
     if (program.root(out) != out || from.kind != Kind::temp || life[size_t(root)].last != int(i)) continue;
     if (program.info(in).bytes() != from.bytes() || from.bytes() != to.bytes()) continue;
-    if (std::ranges::count_if(line.in, [&](int id) { return id >= 0 && program.root(id) == root; }) != 1) continue;
-    if (life[size_t(out)].last == int(program.lines.size())) continue;   // outputs have a region of their own
+    if (std::ranges::count_if(line.in, [&](int id) { return id >= 0 && program.root(id) == root; }) != 1)
+      continue;
+    if (life[size_t(out)].last == int(program.lines.size())) continue;  // outputs have a region of their own
     program.tensors[size_t(out)].base = in;
     life[size_t(root)].last = life[size_t(out)].last;
   }
@@ -83,9 +84,10 @@ Plan plan_memory(Program& program) {
       order.push_back(int(id));
     }
   }
-  std::ranges::stable_sort(order, [&](int a, int b) { return program.info(a).bytes() > program.info(b).bytes(); });
+  std::ranges::stable_sort(order,
+                           [&](int a, int b) { return program.info(a).bytes() > program.info(b).bytes(); });
 
-  std::vector<int> placed;   // sorted by offset
+  std::vector<int> placed;  // sorted by offset
   plan.arena_bytes = begin;
   for (int id : order) {
     const int64_t size = aligned(int64_t(program.info(id).bytes()));
@@ -101,20 +103,22 @@ Plan plan_memory(Program& program) {
     plan.offset[size_t(id)] = at;
     plan.arena_bytes = std::max(plan.arena_bytes, at + size);
     plan.unshared_bytes += size;
-    placed.insert(std::ranges::upper_bound(placed, at, {}, [&](int p) { return plan.offset[size_t(p)]; }), id);
+    placed.insert(std::ranges::upper_bound(placed, at, {}, [&](int p) { return plan.offset[size_t(p)]; }),
+                  id);
   }
   return plan;
 }
 
 std::string dump_memory(const Program& program, const Plan& plan) {
   const std::vector<Life> life = lifetimes(program);
-  std::string text = fmt::format("arena {} bytes ({} without sharing), inputs {}, outputs {}\n", plan.arena_bytes,
-                                 plan.unshared_bytes, plan.input_bytes, plan.output_bytes);
+  std::string text = fmt::format("arena {} bytes ({} without sharing), inputs {}, outputs {}\n",
+                                 plan.arena_bytes, plan.unshared_bytes, plan.input_bytes, plan.output_bytes);
   for (size_t id = 0; id < program.tensors.size(); ++id) {
     if (plan.offset[id] < 0) continue;
     const TensorInfo& t = program.tensors[id];
-    text += fmt::format("{:>12} +{:<10} lines {}..{}  %{} {}[{}, {}] {}\n", plan.offset[id], t.bytes(),
-                        life[id].first, life[id].last, id, name_of(t.dtype), t.shape.rows, t.shape.cols, t.name);
+    text +=
+        fmt::format("{:>12} +{:<10} lines {}..{}  %{} {}[{}, {}] {}\n", plan.offset[id], t.bytes(),
+                    life[id].first, life[id].last, id, name_of(t.dtype), t.shape.rows, t.shape.cols, t.name);
   }
   return text;
 }

@@ -51,8 +51,12 @@ void Program::output(std::string name, Tensor tensor) { outputs.emplace_back(std
 Tensor Program::rows(Tensor x, int64_t begin, int64_t count) {
   const TensorInfo& of = info(x.id);
   check(begin >= 0 && count > 0 && begin + count <= of.shape.rows, "rows: range inside the tensor");
-  TensorInfo view{.name = of.name, .kind = of.kind, .shape = {count, of.shape.cols}, .dtype = of.dtype,
-                  .base = x.id, .row_begin = begin};
+  TensorInfo view{.name = of.name,
+                  .kind = of.kind,
+                  .shape = {count, of.shape.cols},
+                  .dtype = of.dtype,
+                  .base = x.id,
+                  .row_begin = begin};
   return add(std::move(view));
 }
 

@@ -29,10 +29,10 @@ struct Cost {
 struct OpDef {
   const char* name;
   void (*reference)(RefCall&);
-  double (*flops)(const Program&, const Line&) = nullptr;   // null: counted as zero
-  std::string (*describe)(const Line&) = nullptr;           // the attributes, for dumps
-  int in_place = -1;   // output 0 may take over the memory of this input when the input dies here
-  int streamed = -1;   // this operand is a matrix that the CPU definition reads in its stored format
+  double (*flops)(const Program&, const Line&) = nullptr;  // null: counted as zero
+  std::string (*describe)(const Line&) = nullptr;          // the attributes, for dumps
+  int in_place = -1;  // output 0 may take over the memory of this input when the input dies here
+  int streamed = -1;  // this operand is a matrix that the CPU definition reads in its stored format
 };
 
 // One line of the tape. Absent operands are -1. Attributes are a small trivially copyable struct per op.
@@ -61,12 +61,12 @@ struct Line {
 };
 
 enum class Kind : uint8_t {
-  temp,       // written by a line
-  input,      // written by the caller before every run
-  weight,     // of the checkpoint
-  constant,   // known when the program is built
-  buffer,     // storage that lines append to; its contents do not outlive a run
-  state,      // storage that persists between runs (a language model's cache)
+  temp,      // written by a line
+  input,     // written by the caller before every run
+  weight,    // of the checkpoint
+  constant,  // known when the program is built
+  buffer,    // storage that lines append to; its contents do not outlive a run
+  state,     // storage that persists between runs (a language model's cache)
 };
 
 struct TensorInfo {
@@ -74,16 +74,16 @@ struct TensorInfo {
   Kind kind = Kind::temp;
   Shape shape;
   DType dtype = DType::f32;
-  int base = -1;            // the tensor whose memory this one is rows of; itself for a root
-  int64_t row_begin = 0;    // first row within base
-  std::shared_ptr<const Weight> weight;              // kind weight
+  int base = -1;                         // the tensor whose memory this one is rows of; itself for a root
+  int64_t row_begin = 0;                 // first row within base
+  std::shared_ptr<const Weight> weight;  // kind weight
   std::shared_ptr<const std::vector<float>> values;  // kind constant: f32 values, stored as `dtype`
   size_t bytes() const { return size_t(shape.size()) * size_of(dtype); }
 };
 
 // Offsets of every root in the arena, bytes. Inputs come first, then outputs; each is one contiguous region.
 struct Plan {
-  std::vector<int64_t> offset;   // by tensor id; -1 where the tensor has no place in the arena
+  std::vector<int64_t> offset;  // by tensor id; -1 where the tensor has no place in the arena
   int64_t arena_bytes = 0, unshared_bytes = 0;
   int64_t input_begin = 0, input_bytes = 0, output_begin = 0, output_bytes = 0;
 };
@@ -123,7 +123,8 @@ class Program {
   Exact exact() { return Exact(*this); }
   DType compute() const { return compute_; }
 
-  // Called by ops: a fresh output, an output that is a new version of `of` (same memory), and the line itself.
+  // Called by ops: a fresh output, an output that is a new version of `of` (same memory), and the line
+  // itself.
   Tensor temp(Shape shape, DType dtype);
   Tensor version(Tensor of);
   template <class Attrs>
@@ -137,8 +138,8 @@ class Program {
 
   const TensorInfo& info(int id) const { return tensors[size_t(id)]; }
   Tensor handle(int id) { return {this, id}; }
-  int root(int id) const;                        // follows base links
-  int64_t root_byte_offset(int id) const;        // of the tensor's first byte within its root
+  int root(int id) const;                  // follows base links
+  int64_t root_byte_offset(int id) const;  // of the tensor's first byte within its root
   Cost cost(const Line& line) const;
 
   std::vector<TensorInfo> tensors;
@@ -162,7 +163,7 @@ int drop_dead(Program& program);
 // `supported` says whether the device has an implementation of a candidate line.
 struct FuseContext {
   Program& program;
-  std::vector<int> uses;   // by tensor id: reads by lines, plus outputs
+  std::vector<int> uses;  // by tensor id: reads by lines, plus outputs
   std::function<bool(const Program&, const Line&)> supported;
   void refresh();
   // The index of the only line that reads tensor `id` (views included), or -1 when there are several or none.

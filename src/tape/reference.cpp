@@ -70,7 +70,8 @@ size_t scratch_floats(const Program& program, const Line& line) {
   return total;
 }
 
-void run_reference_line(const Program& program, const Line& line, std::span<void* const> data, float* scratch) {
+void run_reference_line(const Program& program, const Line& line, std::span<void* const> data,
+                        float* scratch) {
   RefCall call{program, line};
   for (size_t i = 0; i < line.in.size(); ++i) {
     if (line.in[i] < 0) continue;
@@ -138,11 +139,11 @@ ReferenceExecutor::ReferenceExecutor(Program& program, bool poison)
         if (!read[root]) continue;
         if (converted_[root].empty()) converted_[root] = weight_values(*base.weight);
         memory = reinterpret_cast<std::byte*>(converted_[root].data());
-        offset = offset / int64_t(size_of(base.dtype)) * int64_t(sizeof(float));   // held as f32
+        offset = offset / int64_t(size_of(base.dtype)) * int64_t(sizeof(float));  // held as f32
         break;
       case Kind::constant:
         memory = reinterpret_cast<std::byte*>(const_cast<float*>(base.values->data()));
-        offset = offset / int64_t(size_of(base.dtype)) * int64_t(sizeof(float));   // held as f32
+        offset = offset / int64_t(size_of(base.dtype)) * int64_t(sizeof(float));  // held as f32
         break;
       case Kind::state: memory = state_.data() + state_offset[root]; break;
       default:
@@ -170,7 +171,7 @@ std::span<const std::byte> ReferenceExecutor::output(std::string_view name) cons
 void ReferenceExecutor::prepare_run() noexcept {
   if (!poison_) return;
   for (int64_t i = plan_.input_begin + plan_.input_bytes; i < plan_.arena_bytes; ++i) {
-    arena_[size_t(i)] = std::byte{0xff};   // every float type reads it as NaN
+    arena_[size_t(i)] = std::byte{0xff};  // every float type reads it as NaN
   }
 }
 

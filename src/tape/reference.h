@@ -22,14 +22,16 @@ class RefCall {
   Shape out_shape(size_t j) const { return program.info(line.out[j]).shape; }
   DType in_dtype(size_t i) const { return program.info(line.in[i]).dtype; }
   DType out_dtype(size_t j) const { return program.info(line.out[j]).dtype; }
-  const float* f32(size_t i) const { return f32_in[i]; }          // null when absent
+  const float* f32(size_t i) const { return f32_in[i]; }  // null when absent
   const int32_t* i32(size_t i) const { return static_cast<const int32_t*>(raw_in[i]); }
-  const void* raw(size_t i) const { return raw_in[i]; }           // as stored
-  const Weight* weight(size_t i) const;                           // null when operand i is no stored matrix
+  const void* raw(size_t i) const { return raw_in[i]; }  // as stored
+  const Weight* weight(size_t i) const;                  // null when operand i is no stored matrix
   float* out(size_t j) const { return f32_out[j]; }
   void* raw_out(size_t j) const { return raw_outputs[j]; }
   template <class T>
-  T attrs() const { return line.attrs<T>(); }
+  T attrs() const {
+    return line.attrs<T>();
+  }
 
   static constexpr size_t kMaxOperands = 16;
   const float* f32_in[kMaxOperands] = {};
@@ -47,9 +49,9 @@ class ReferenceExecutor {
   std::span<std::byte> input(std::string_view name);
   std::span<const std::byte> output(std::string_view name) const;
 
-  void run() noexcept;                                      // no allocation
+  void run() noexcept;  // no allocation
   void run_line(size_t index) noexcept;
-  void prepare_run() noexcept;                              // poisons the arena when asked to
+  void prepare_run() noexcept;  // poisons the arena when asked to
   const void* data(int id) const { return data_[size_t(id)]; }
   void* data(int id) { return data_[size_t(id)]; }
   const Plan& plan() const { return plan_; }
@@ -61,12 +63,13 @@ class ReferenceExecutor {
   bool poison_;
   std::vector<std::byte> arena_, state_;
   std::vector<float> scratch_;
-  std::vector<void*> data_;                     // by tensor id
-  std::vector<std::vector<float>> converted_;   // weights read as f32, by tensor id
+  std::vector<void*> data_;                    // by tensor id
+  std::vector<std::vector<float>> converted_;  // weights read as f32, by tensor id
 };
 
 // Runs one line: `data` holds the address of every tensor, `scratch` at least scratch_floats(line) floats.
-void run_reference_line(const Program& program, const Line& line, std::span<void* const> data, float* scratch);
+void run_reference_line(const Program& program, const Line& line, std::span<void* const> data,
+                        float* scratch);
 size_t scratch_floats(const Program& program, const Line& line);
 
 // All of a weight as f32 values, row-major (used for vectors and small tables).

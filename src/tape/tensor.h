@@ -36,10 +36,10 @@ struct Tensor {
 // Nothing is copied; the parts point into the mapped file. A vector is [1, n].
 struct Weight {
   struct Part {
-    const std::byte* data = nullptr;   // row 0, column 0 of the part
+    const std::byte* data = nullptr;  // row 0, column 0 of the part
     DType dtype = DType::f32;
     int64_t rows = 0;
-    int64_t stride = 0;                // elements between rows
+    int64_t stride = 0;  // elements between rows
   };
   std::string name;
   Shape shape;
@@ -54,6 +54,6 @@ struct At {
     return {where.file_name(), int(where.line())};
   }
 };
-std::string to_string(At at);   // "pi0.cpp:45"
+std::string to_string(At at);  // "pi0.cpp:45"
 
 }  // namespace flashrt

@@ -1,0 +1,82 @@
+// Where programs run: the CPU definitions, or a GPU.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tape/program.h"
+
+namespace flashrt {
+
+enum class Precision { automatic, f32, bf16, f16 };  // automatic: bf16 on a GPU, f32 on the CPU
+Precision parse_precision(std::string_view text);    // throws Error(input) naming the choices
+
+// A chosen device with the weights that its programs share.
+class Backend {
+ public:
+  // `device`: "auto" (a GPU when there is one, else the CPU, with one line saying why), "cpu", "cuda" or
+  // "cuda:N". `progress` is told of bytes of weights made ready.
+  static std::shared_ptr<Backend> open(std::string_view device, Precision precision,
+                                       std::function<void(size_t)> progress = {});
+
+  bool on_gpu() const { return gpu_ != nullptr; }
+  DType compute() const { return compute_; }
+  std::string name() const { return name_; }  // "cpu, 2 threads" or "NVIDIA H200"
+  size_t weight_bytes() const;                // on the GPU; 0 on the CPU, where the mapped file is read
+
+ private:
+  friend class Runner;
+  struct Gpu;
+  DType compute_ = DType::f32;
+  std::string name_;
+  std::shared_ptr<Gpu> gpu_;
+};
+
+struct RunnerOptions {
+  bool fuse = true;
+  bool poison = false;  // the CPU executor fills its arena with NaN before each run
+  std::vector<std::pair<std::string, std::string>> force;  // op → implementation
+};
+
+// One built program: recorded lines in, memory and launches ready.
+class Runner {
+ public:
+  // Folds, drops, fuses, plans and prepares `program`.
+  Runner(std::shared_ptr<Backend> backend, std::unique_ptr<Program> program,
+         const RunnerOptions& options = {});
+  ~Runner();
+
+  std::span<std::byte> input(std::string_view name);
+  std::span<const std::byte> output(std::string_view name) const;
+
+  // Runs the program. False when the device failed; `error()` says how. No allocation, no log.
+  bool run() noexcept;
+  const char* error() const noexcept { return error_; }
+
+  // Line by line; `after` sees each line once its results are there. For diff and debugging.
+  void step_through(const std::function<void(size_t line)>& after);
+  std::vector<float> read(int tensor) const;      // any floating tensor, as f32
+  std::span<const float> stage_ms() const;        // of the last run, index as Program::stages
+  std::vector<float> profile(int repeats);        // median ms of each line
+  std::string implementation(size_t line) const;  // "definition" on the CPU
+
+  const Program& program() const { return *program_; }
+  const Plan& plan() const;
+  size_t memory_bytes() const;  // arena, state, constants, workspaces
+  size_t launch_count() const;
+  int folded = 0, dropped = 0, fused = 0;  // lines, by pass
+
+ private:
+  struct Executors;
+  std::shared_ptr<Backend> backend_;
+  std::unique_ptr<Program> program_;
+  std::unique_ptr<Executors> executors_;
+  std::vector<float> stage_ms_;
+  const char* error_ = "";
+};
+
+}  // namespace flashrt
