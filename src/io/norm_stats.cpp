@@ -50,7 +50,9 @@ void apply_inverse(const Normalizer& n, std::span<float> values) {
   const Real epsilon = n.dialect == NormDialect::openpi ? Real(n.epsilon) : Real(0);
   for (size_t i = 0; i < values.size(); ++i) {
     const Real y = values[i], a = Real(n.first[i]), b = Real(n.second[i]);
-    values[i] = float(is_zscore(n) ? y * (b + epsilon) + a : (y + 1) / 2 * spread(n, a, b) + a);
+    const Real unit =
+        (values[i] + 1) / 2;  // in f32 in both: the network's actions meet f64 statistics after it
+    values[i] = float(is_zscore(n) ? y * (b + epsilon) + a : unit * spread(n, a, b) + a);
   }
 }
 
