@@ -42,7 +42,7 @@ size_t before(std::string_view text, size_t end) {
 
 }  // namespace
 
-void AddedTokens::add(AddedToken token, const Normalizer& normalizer) {
+void AddedTokens::add(AddedToken token, const TextNormalizer& normalizer) {
   if (tokens_.size() == kMaxTokens) fail("more than {} added tokens", kMaxTokens);
   if ((bytes_ += token.content.size()) > kMaxBytes)
     fail("added tokens of more than {} bytes in all", kMaxBytes);

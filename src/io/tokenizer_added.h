@@ -20,7 +20,7 @@ struct AddedToken {
 
 class AddedTokens {
  public:
-  void add(AddedToken token, const Normalizer& normalizer);
+  void add(AddedToken token, const TextNormalizer& normalizer);
   // The token with this id, or null.
   const AddedToken* find(int32_t id) const;
   const std::vector<AddedToken>& all() const { return tokens_; }

@@ -13,7 +13,7 @@ constexpr size_t kMaxMerges = 2'000'000, kMaxPieceBytes = 64 << 10;
 }  // namespace
 
 JsonTokenizer::JsonTokenizer(const JsonNode& root) : source_(root.source()) {
-  if (const auto node = root.find("normalizer")) normalizer_ = Normalizer(*node);
+  if (const auto node = root.find("normalizer")) normalizer_ = TextNormalizer(*node);
   if (const auto node = root.find("pre_tokenizer")) pre_tokenizer_ = PreTokenizer(*node);
   if (const auto node = root.find("decoder")) decoder_ = TokenDecoder(*node);
   read_model(root.at("model"));

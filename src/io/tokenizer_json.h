@@ -42,7 +42,7 @@ class JsonTokenizer {
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const;
 
   std::string source_;
-  Normalizer normalizer_;
+  TextNormalizer normalizer_;
   PreTokenizer pre_tokenizer_;
   TokenDecoder decoder_;
   AddedTokens added_;

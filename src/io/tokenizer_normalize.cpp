@@ -72,7 +72,7 @@ void strip(std::string& text, bool left, bool right) {
 
 }  // namespace
 
-void Normalizer::add(const JsonNode& node) {
+void TextNormalizer::add(const JsonNode& node) {
   const std::string type = node.at("type").text();
   if (type == "Sequence") {
     for (const JsonNode& child : node.at("normalizers").elements()) add(child);
@@ -105,7 +105,7 @@ void Normalizer::add(const JsonNode& node) {
   fail("{}: {}: the normaliser {} is not supported", node.source(), node.pointer(), json_quote(type));
 }
 
-void Normalizer::apply(std::string& text) const {
+void TextNormalizer::apply(std::string& text) const {
   for (const Step& step : steps_) {
     switch (step.kind) {
       case Kind::nfc: map_unicode(text, UTF8PROC_COMPOSE); break;

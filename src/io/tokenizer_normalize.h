@@ -9,10 +9,10 @@
 
 namespace flashrt {
 
-class Normalizer {
+class TextNormalizer {
  public:
-  Normalizer() = default;
-  explicit Normalizer(const JsonNode& node) { add(node); }
+  TextNormalizer() = default;
+  explicit TextNormalizer(const JsonNode& node) { add(node); }
   void apply(std::string& text) const;  // `text` is and stays valid UTF-8
   bool empty() const { return steps_.empty(); }
 
