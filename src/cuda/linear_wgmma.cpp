@@ -15,8 +15,8 @@ auto encode_function() {
   static const auto function = [] {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found) !=
-            cudaSuccess ||
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault,
+                                         &found) != cudaSuccess ||
         found != cudaDriverEntryPointSuccess)
       throw std::runtime_error("the CUDA driver has no cuTensorMapEncodeTiled (needs 12.0 or later)");
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
@@ -24,7 +24,8 @@ auto encode_function() {
   return function;
 }
 
-// Tile loads of 64 k-values per row into 128-byte swizzled rows. Strides (elements) are those of dimensions 1, 2, ….
+// Tile loads of 64 k-values per row into 128-byte swizzled rows. Strides (elements) are those of dimensions
+// 1, 2, ….
 CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, const cuuint64_t* size,
                    const cuuint64_t* stride, const cuuint32_t* box) {
   CUtensorMap map;
@@ -33,11 +34,12 @@ CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, con
   for (int i = 0; i + 1 < rank; ++i) bytes[i] = stride[i] * 2;
   const CUresult status = encode_function()(
       &map, problem.f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
-      const_cast<void*>(data), size, bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      const_cast<void*>(data), size, bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
-    throw std::runtime_error("cuTensorMapEncodeTiled failed with code " + std::to_string(status) + " for a matrix of " +
-                             std::to_string(size[1]) + " rows of " + std::to_string(size[0]));
+    throw std::runtime_error("cuTensorMapEncodeTiled failed with code " + std::to_string(status) +
+                             " for a matrix of " + std::to_string(size[1]) + " rows of " +
+                             std::to_string(size[0]));
   return map;
 }
 
@@ -61,7 +63,9 @@ CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const Line
 }  // namespace
 
 LinearTile linear_tile(const LinearTactic& tactic) {
-  return {.warpgroups = tactic.rows == 192 ? 3 : 2, .row_tiles = tactic.rows == 256 ? 2 : 1, .tokens = tactic.tokens};
+  return {.warpgroups = tactic.rows == 192 ? 3 : 2,
+          .row_tiles = tactic.rows == 256 ? 2 : 1,
+          .tokens = tactic.tokens};
 }
 
 std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const LinearTactic& tactic) {
@@ -81,15 +85,19 @@ std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const 
   if (tactic.rows % tactic.cluster_tokens || slice % 16) return "weight tile not divisible by the cluster";
   if (tactic.split > ceil_div(a.k, 64)) return "more splits than k blocks";
   const int share = ceil_div(tactic.tokens / 8, tactic.split);
-  if ((tactic.split - 1) * share * tile.row_tiles * tile.warpgroups * 2048 > tile.stages() * tile.stage_bytes())
+  if ((tactic.split - 1) * share * tile.row_tiles * tile.warpgroups * 2048 >
+      tile.stages() * tile.stage_bytes())
     return "partial sums do not fit the ring";
-  if (a.rows != LinearRows::plain && (p.residual || p.out_stats)) return "residual and statistics need plain rows";
+  if (a.rows != LinearRows::plain && (p.residual || p.out_stats))
+    return "residual and statistics need plain rows";
   if (a.rows == LinearRows::plain) return a.n % 8 ? "n must be a multiple of 8" : "";
-  if (a.rows == LinearRows::pair) return a.n % 16 ? "a gate-up matrix needs halves of a multiple of 8 rows" : "";
+  if (a.rows == LinearRows::pair)
+    return a.n % 16 ? "a gate-up matrix needs halves of a multiple of 8 rows" : "";
   if (p.head_dim % 64 || a.n != (p.query_heads + 2 * p.kv_heads) * p.head_dim)
     return "head_dim must be a multiple of 64, n = (query_heads + 2 kv_heads)·head_dim";
   if (slice % p.head_dim && p.head_dim % slice) return "weight tile and head_dim do not divide each other";
-  return aligned(p.keys, p.kv_stride) && aligned(p.values, p.kv_stride) ? "" : "caches need 16-byte aligned rows";
+  return aligned(p.keys, p.kv_stride) && aligned(p.values, p.kv_stride) ? ""
+                                                                        : "caches need 16-byte aligned rows";
 }
 
 LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, const LinearTactic& tactic,
@@ -100,8 +108,8 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   static constexpr const char* kRowNames[] = {"plain", "pair", "heads"};
   const LinearTile tile = linear_tile(tactic);
   LinearLaunch launch{.kernel = std::string("linear_sm90_") + (a.f16 ? "f16_" : "bf16_") +
-                                kRowNames[static_cast<int>(a.rows)] + "_r" + std::to_string(tactic.rows) + "_n" +
-                                std::to_string(tactic.tokens),
+                                kRowNames[static_cast<int>(a.rows)] + "_r" + std::to_string(tactic.rows) +
+                                "_n" + std::to_string(tactic.tokens),
                       .cluster = tactic.cluster(),
                       .threads = tile.threads(),
                       .shared_bytes = tile.shared_bytes(),
@@ -123,7 +131,8 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   const cuuint32_t box[] = {64, static_cast<cuuint32_t>(p.token_slice)};
   p.tokens = encode(a, a.x, 2, size, stride, box);
 
-  // A split tile uses its ring for the exchange, so its cluster does one tile; others take tiles in equal rounds.
+  // A split tile uses its ring for the exchange, so its cluster does one tile; others take tiles in equal
+  // rounds.
   const int units = p.row_groups * p.token_groups;
   const int rounds = tactic.split > 1 ? 1 : ceil_div(units, std::max(1, max_clusters));
   launch.grid = ceil_div(units, rounds) * launch.cluster;

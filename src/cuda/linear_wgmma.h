@@ -35,12 +35,15 @@ struct LinearLaunch {
 
 LinearTile linear_tile(const LinearTactic& tactic);
 
-// Why the tactic cannot run the problem; empty when it can. `epilogue` carries the epilogue fields of LinearParams.
-std::string linear_refusal(const LinearProblem& problem, const LinearParams& epilogue, const LinearTactic& tactic);
+// Why the tactic cannot run the problem; empty when it can. `epilogue` carries the epilogue fields of
+// LinearParams.
+std::string linear_refusal(const LinearProblem& problem, const LinearParams& epilogue,
+                           const LinearTactic& tactic);
 
-// max_clusters: clusters of this launch that are resident at once (cudaOccupancyMaxActiveClusters), or SMs / cluster.
-// Throws std::invalid_argument with the refusal, std::runtime_error when the driver rejects a tensor map.
-LinearLaunch plan_linear(const LinearProblem& problem, const LinearParams& epilogue, const LinearTactic& tactic,
-                         int max_clusters);
+// max_clusters: clusters of this launch that are resident at once (cudaOccupancyMaxActiveClusters), or SMs /
+// cluster. Throws std::invalid_argument with the refusal, std::runtime_error when the driver rejects a tensor
+// map.
+LinearLaunch plan_linear(const LinearProblem& problem, const LinearParams& epilogue,
+                         const LinearTactic& tactic, int max_clusters);
 
 }  // namespace flashrt

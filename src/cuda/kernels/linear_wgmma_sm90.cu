@@ -1,6 +1,7 @@
-// y = epilogue(x · wᵀ) for some hundred tokens: weights on wgmma's M (64 rows), tokens on its N (exact tiles of 8·i).
-// One warp streams both operands by TMA into a ring of 64-wide k blocks; two or three warpgroups multiply. Blocks of a
-// cluster share operands by multicast, or share the k range of one tile and add their sums in rank order.
+// y = epilogue(x · wᵀ) for some hundred tokens: weights on wgmma's M (64 rows), tokens on its N (exact tiles
+// of 8·i). One warp streams both operands by TMA into a ring of 64-wide k blocks; two or three warpgroups
+// multiply. Blocks of a cluster share operands by multicast, or share the k range of one tile and add their
+// sums in rank order.
 #include "cuda/kernels/common/linear_epilogue.cuh"
 #include "cuda/kernels/common/pdl.cuh"
 #include "cuda/kernels/common/tma.cuh"
@@ -34,7 +35,9 @@ struct Shared {
   __device__ float* scales() const {
     return reinterpret_cast<float*>(base + C::kStages * C::kStageBytes + C::kTile.staging_bytes());
   }
-  __device__ Mbarrier* full(int stage) const { return reinterpret_cast<Mbarrier*>(scales() + 2 * C::kTokens) + stage; }
+  __device__ Mbarrier* full(int stage) const {
+    return reinterpret_cast<Mbarrier*>(scales() + 2 * C::kTokens) + stage;
+  }
   __device__ Mbarrier* empty(int stage) const { return full(8 + stage); }
   __device__ Mbarrier* scale_full() const { return full(16); }
   __device__ Mbarrier* scale_empty() const { return full(17); }
@@ -52,14 +55,18 @@ struct Place {
     token = rank / rows % tokens;
     split = rank / (rows * tokens);
   }
-  __device__ int peers() const { return rows + tokens - 1; }  // blocks, this one included, that write to our ring
+  __device__ int peers() const {
+    return rows + tokens - 1;
+  }  // blocks, this one included, that write to our ring
   __device__ int rank_of(int s, int t, int r) const { return (s * tokens + t) * rows + r; }
   __device__ int peer(int i) const {
     if (i < rows) return rank_of(split, token, i);
     const int t = i - rows;
     return rank_of(split, t < token ? t : t + 1, row);
   }
-  __device__ uint16_t row_mask() const { return static_cast<uint16_t>(((1u << rows) - 1) << rank_of(split, token, 0)); }
+  __device__ uint16_t row_mask() const {
+    return static_cast<uint16_t>(((1u << rows) - 1) << rank_of(split, token, 0));
+  }
   __device__ uint16_t token_mask() const {
     uint32_t mask = 0;
     for (int t = 0; t < tokens; ++t) mask |= 1u << rank_of(split, t, row);
@@ -67,7 +74,8 @@ struct Place {
   }
 };
 
-// The tiles of one cluster: unit, unit + clusters, …; token groups run fastest so that concurrent clusters share weights.
+// The tiles of one cluster: unit, unit + clusters, …; token groups run fastest so that concurrent clusters
+// share weights.
 struct Schedule {
   int unit, step, units, token_groups;
   __device__ explicit Schedule(const LinearParams& p)
@@ -90,8 +98,8 @@ struct Ring {
 };
 
 template <class C>
-__device__ __forceinline__ void load_weights(const LinearParams& p, const Shared<C>& s, const Place& at, int row_tile,
-                                             int stage, int block) {
+__device__ __forceinline__ void load_weights(const LinearParams& p, const Shared<C>& s, const Place& at,
+                                             int row_tile, int stage, int block) {
   const int slice = C::kTile.rows() / at.tokens;
   const int row = row_tile * C::kTile.rows() + at.token * slice;
   uint8_t* dst = s.weights(stage) + at.token * slice * 128;
@@ -116,10 +124,11 @@ __device__ __forceinline__ void load_weights(const LinearParams& p, const Shared
   }
 }
 
-// Each row peer loads a slice of the token tile for all of them; the last slice may overlap the one before it.
+// Each row peer loads a slice of the token tile for all of them; the last slice may overlap the one before
+// it.
 template <class C>
-__device__ __forceinline__ void load_tokens(const LinearParams& p, const Shared<C>& s, const Place& at, int token_tile,
-                                            int stage, int block) {
+__device__ __forceinline__ void load_tokens(const LinearParams& p, const Shared<C>& s, const Place& at,
+                                            int token_tile, int stage, int block) {
   const int first = min(at.row * p.token_slice, C::kTokens - p.token_slice);
   uint8_t* dst = s.tokens(stage) + first * 128;
   const int row = token_tile * C::kTokens + first;
@@ -159,7 +168,8 @@ __device__ __forceinline__ void produce(const LinearParams& p, const Shared<C>& 
 
 // Three warps: (rstd, rstd·mean) of every token of the tile, from the partial sums of the producer of x.
 template <class C>
-__device__ __forceinline__ void token_scales(const LinearParams& p, const Shared<C>& s, const Place& at, int warp) {
+__device__ __forceinline__ void token_scales(const LinearParams& p, const Shared<C>& s, const Place& at,
+                                             int warp) {
   pdl_wait();
   const int lane = lane_id();
   uint32_t phase = 0;
@@ -169,7 +179,8 @@ __device__ __forceinline__ void token_scales(const LinearParams& p, const Shared
       const int row = tile.token_tile(at) * C::kTokens + t;
       float sum = 0.f, squares = 0.f;
       if (row < p.m) {
-        const float2* slots = reinterpret_cast<const float2*>(p.row_stats) + static_cast<int64_t>(row) * p.row_stat_slots;
+        const float2* slots =
+            reinterpret_cast<const float2*>(p.row_stats) + static_cast<int64_t>(row) * p.row_stat_slots;
         for (int i = lane & 7; i < p.row_stat_slots; i += 8) {
           const float2 v = slots[i];
           sum += v.x;
@@ -192,8 +203,9 @@ __device__ __forceinline__ void token_scales(const LinearParams& p, const Shared
 
 // acc = the tile's weights · tokensᵀ over this block's k blocks.
 template <class C>
-__device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>& s, const Place& at, int warpgroup,
-                                         bool lead, Ring& ring, typename C::Accumulators& acc) {
+__device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>& s, const Place& at,
+                                         int warpgroup, bool lead, Ring& ring,
+                                         typename C::Accumulators& acc) {
   const int lane = lane_id();
   const int blocks = (at.split + 1) * p.k_blocks / p.split - at.split * p.k_blocks / p.split;
   const int target = lane < at.peers() ? at.peer(lane) : -1;
@@ -236,11 +248,11 @@ __device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>&
   release(previous);
 }
 
-// The blocks of a split tile exchange partial sums through their (idle) rings: block i of the split finishes the
-// token groups i·share …, adding the partial sums in split order.
+// The blocks of a split tile exchange partial sums through their (idle) rings: block i of the split finishes
+// the token groups i·share …, adding the partial sums in split order.
 template <class C>
-__device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared<C>& s, const Place& at, int warpgroup,
-                                             int share, typename C::Accumulators& acc) {
+__device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared<C>& s, const Place& at,
+                                             int warpgroup, int share, typename C::Accumulators& acc) {
   const int lane = lane_id(), thread = threadIdx.x & 127;
   if (lane < p.split && lane != at.split)
     mbarrier_arrive_remote(s.split_ready(), at.rank_of(lane, at.token, at.row));
@@ -277,7 +289,8 @@ __device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared
           continue;
         }
         const int sender = from < at.split ? from : from - 1;
-        const int unit = (sender * C::kWarpgroups + warpgroup) * pitch + (g - at.split * share) * C::kRowTiles + i;
+        const int unit =
+            (sender * C::kWarpgroups + warpgroup) * pitch + (g - at.split * share) * C::kRowTiles + i;
         const uint4 v = ld_shared_16(base + unit * 2048);
         total[0] += __uint_as_float(v.x);
         total[1] += __uint_as_float(v.y);
@@ -294,7 +307,8 @@ __device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared
 // [first, last) belong to other blocks of the split.
 template <class C, int kChunk>
 __device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C::kRows>& out, float* acc,
-                                             const float* scales, uint32_t buffer, int barrier, int first, int last) {
+                                             const float* scales, uint32_t buffer, int barrier, int first,
+                                             int last) {
   using Out = LinearOutput<typename C::T, C::kRows>;
   constexpr int kFirst = 8 * kChunk, kLast = kFirst + 8 < C::kGroups ? kFirst + 8 : C::kGroups;
   const LinearParams& p = out.p;
@@ -325,7 +339,8 @@ __device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C
       stmatrix_x1_trans(Out::unit(buffer, token, warp), pack2<typename C::T>(v[0], v[1]));
     } else {
       const int half = lane >> 3 & 1;
-      const uint32_t at = Out::unit(buffer, token, C::kRows == LinearRows::heads ? half * 4 + warp : warp * 2 + half);
+      const uint32_t at =
+          Out::unit(buffer, token, C::kRows == LinearRows::heads ? half * 4 + warp : warp * 2 + half);
       if (C::kRows == LinearRows::plain && p.residual) {
         uint32_t r[2];
         ldmatrix_x2_trans(at, r);
@@ -345,7 +360,8 @@ __device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C
 }
 
 template <class C>
-__device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& s, const Place& at, int warpgroup) {
+__device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& s, const Place& at,
+                                        int warpgroup) {
   using Out = LinearOutput<typename C::T, C::kRows>;
   pdl_wait();
   const int barrier = 1 + warpgroup;
@@ -361,12 +377,15 @@ __device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& 
   for (Schedule tile(p); !tile.done(); tile.next(), phase ^= 1, lead = false) {
     const int row0 = tile.row_tile(at) * C::kTile.rows() + warpgroup * C::kRowTiles * 64;
     const int token0 = tile.token_tile(at) * C::kTokens;
-    // Chunk `number` of this block's share; the residual of the first two is under way during the multiplication.
+    // Chunk `number` of this block's share; the residual of the first two is under way during the
+    // multiplication.
     auto fetch = [&](int number) {
       if (number >= C::kRowTiles * chunks) return;
-      const int chunk = first / 8 + number % chunks, begin = max(first, chunk * 8), end = min(last, chunk * 8 + 8);
+      const int chunk = first / 8 + number % chunks, begin = max(first, chunk * 8),
+                end = min(last, chunk * 8 + 8);
       const Out out(p, row0 + number / chunks * 64, token0, position);
-      out.fetch_residual(s.staging(warpgroup, number & 1) + (begin & 7) * 8 * Out::kPitch, begin * 8, (end - begin) * 8);
+      out.fetch_residual(s.staging(warpgroup, number & 1) + (begin & 7) * 8 * Out::kPitch, begin * 8,
+                         (end - begin) * 8);
     };
     named_barrier_sync(barrier, 128);  // the staging buffers of the previous tile have been read
     if (p.residual) {
@@ -384,7 +403,8 @@ __device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& 
         if constexpr (kChunk < C::kChunks) {
           if (8 * kChunk + 8 <= first || 8 * kChunk >= last) return;
           const int number = i * chunks + kChunk - first / 8;
-          finish_chunk<C, kChunk>(out, acc[i], s.scales(), s.staging(warpgroup, number & 1), barrier, first, last);
+          finish_chunk<C, kChunk>(out, acc[i], s.scales(), s.staging(warpgroup, number & 1), barrier, first,
+                                  last);
           if (p.residual && number + 2 < C::kRowTiles * chunks) {
             named_barrier_sync(barrier, 128);
             fetch(number + 2);
@@ -446,18 +466,69 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
 }  // namespace
 }  // namespace flashrt
 
-#define FLASHRT_LINEAR(type, name, row_map, warpgroups, row_tiles, rows, tokens)                        \
-  extern "C" __global__ void __launch_bounds__(128 * (warpgroups + 1), 1)                               \
-      linear_sm90_##name##_##row_map##_r##rows##_n##tokens(const __grid_constant__ flashrt::LinearParams p) { \
-    static_assert(rows == 64 * warpgroups * row_tiles);                                                 \
+#define FLASHRT_LINEAR(type, name, row_map, warpgroups, row_tiles, rows, tokens)                            \
+  extern "C" __global__ void __launch_bounds__(128 * (warpgroups + 1), 1)                                   \
+      linear_sm90_##name##_##row_map##_r##rows##_n##tokens(                                                 \
+          const __grid_constant__ flashrt::LinearParams p) {                                                \
+    static_assert(rows == 64 * warpgroups * row_tiles);                                                     \
     flashrt::linear<flashrt::Config<type, flashrt::LinearRows::row_map, warpgroups, row_tiles, tokens>>(p); \
   }
 #define FLASHRT_ROWS128(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 1, 128, tokens)
 #define FLASHRT_ROWS192(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 3, 1, 192, tokens)
 #define FLASHRT_ROWS256(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 2, 256, tokens)
 
-FLASHRT_ROWS128(plain, 248)
-FLASHRT_ROWS128(pair, 248)
-FLASHRT_ROWS128(heads, 168)
-FLASHRT_ROWS192(plain, 160)
-FLASHRT_ROWS256(pair, 168)
+FLASHRT_ROWS128(plain, 64)
+FLASHRT_ROWS128(plain, 80) FLASHRT_ROWS128(plain, 88) FLASHRT_ROWS128(plain, 96) FLASHRT_ROWS128(
+    plain, 104) FLASHRT_ROWS128(plain, 112) FLASHRT_ROWS128(plain, 120) FLASHRT_ROWS128(plain, 128)
+    FLASHRT_ROWS128(plain, 136) FLASHRT_ROWS128(plain, 144) FLASHRT_ROWS128(plain, 152) FLASHRT_ROWS128(
+        plain, 168) FLASHRT_ROWS128(plain, 176) FLASHRT_ROWS128(plain, 184) FLASHRT_ROWS128(plain, 192)
+        FLASHRT_ROWS128(plain, 208) FLASHRT_ROWS128(plain, 232) FLASHRT_ROWS128(plain, 240) FLASHRT_ROWS128(
+            plain, 248) FLASHRT_ROWS128(plain, 256) FLASHRT_ROWS192(plain, 88) FLASHRT_ROWS192(plain, 104)
+            FLASHRT_ROWS192(plain, 112) FLASHRT_ROWS192(plain, 128) FLASHRT_ROWS192(plain, 136)
+                FLASHRT_ROWS192(plain, 160) FLASHRT_ROWS256(plain, 88) FLASHRT_ROWS256(plain, 96)
+                    FLASHRT_ROWS256(plain, 104) FLASHRT_ROWS256(plain, 112) FLASHRT_ROWS256(plain, 120)
+                        FLASHRT_ROWS256(plain, 128) FLASHRT_ROWS256(plain, 136) FLASHRT_ROWS256(
+                            plain,
+                            144) FLASHRT_ROWS256(plain,
+                                                 152) FLASHRT_ROWS256(plain,
+                                                                      160) FLASHRT_ROWS256(plain, 168)
+                            FLASHRT_ROWS256(
+                                plain,
+                                176) FLASHRT_ROWS128(pair, 136) FLASHRT_ROWS128(pair, 152)
+                                FLASHRT_ROWS128(pair, 176) FLASHRT_ROWS128(pair, 192) FLASHRT_ROWS128(
+                                    pair, 208) FLASHRT_ROWS128(pair,
+                                                               232) FLASHRT_ROWS128(pair, 240)
+                                    FLASHRT_ROWS128(pair, 248) FLASHRT_ROWS128(pair, 256) FLASHRT_ROWS192(
+                                        pair, 136) FLASHRT_ROWS192(pair,
+                                                                   160) FLASHRT_ROWS192(pair, 176)
+                                        FLASHRT_ROWS192(pair, 192) FLASHRT_ROWS256(pair, 104) FLASHRT_ROWS256(
+                                            pair, 112) FLASHRT_ROWS256(pair,
+                                                                       120) FLASHRT_ROWS256(pair, 128)
+                                            FLASHRT_ROWS256(pair, 136) FLASHRT_ROWS256(
+                                                pair, 144) FLASHRT_ROWS256(pair,
+                                                                           152) FLASHRT_ROWS256(pair, 160)
+                                                FLASHRT_ROWS256(pair, 168) FLASHRT_ROWS256(
+                                                    pair, 176) FLASHRT_ROWS256(pair,
+                                                                               192) FLASHRT_ROWS128(heads, 88)
+                                                    FLASHRT_ROWS128(heads, 96) FLASHRT_ROWS128(
+                                                        heads,
+                                                        120) FLASHRT_ROWS128(heads,
+                                                                             128) FLASHRT_ROWS128(heads, 136)
+                                                        FLASHRT_ROWS128(
+                                                            heads,
+                                                            152) FLASHRT_ROWS128(heads,
+                                                                                 168) FLASHRT_ROWS128(heads,
+                                                                                                      176)
+                                                            FLASHRT_ROWS128(
+                                                                heads, 192) FLASHRT_ROWS128(heads, 232)
+                                                                FLASHRT_ROWS128(
+                                                                    heads, 240) FLASHRT_ROWS128(heads, 248)
+                                                                    FLASHRT_ROWS256(
+                                                                        heads, 88) FLASHRT_ROWS256(heads, 96)
+                                                                        FLASHRT_ROWS256(heads, 136)
+                                                                            FLASHRT_ROWS256(heads, 144)
+                                                                                FLASHRT_ROWS256(heads, 152)
+                                                                                    FLASHRT_ROWS256(heads,
+                                                                                                    168)
+                                                                                        FLASHRT_ROWS256(heads,
+                                                                                                        176)

@@ -1,5 +1,6 @@
-// Epilogue of the wgmma linear kernel: f32 accumulators [64 features × tokens] to 16-bit rows [tokens × features].
-// A chunk of 64 tokens is transposed through a swizzled shared buffer, so that global accesses are 16-byte vectors.
+// Epilogue of the wgmma linear kernel: f32 accumulators [64 features × tokens] to 16-bit rows [tokens ×
+// features]. A chunk of 64 tokens is transposed through a swizzled shared buffer, so that global accesses are
+// 16-byte vectors.
 #pragma once
 #include "cuda/kernels/common/linear_params.h"
 #include "cuda/kernels/common/ptx.cuh"
@@ -31,14 +32,17 @@ __device__ __forceinline__ void cp_async_wait() {
 }
 __device__ __forceinline__ uint4 ld_shared_16(uint32_t addr) {
   uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(addr));
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(addr));
   return v;
 }
 
 // One warpgroup's view of one 64-row accumulator tile.
 template <class T, LinearRows kRows>
 struct LinearOutput {
-  static constexpr int kVectors = kRows == LinearRows::pair ? 4 : 8;  // 16-byte vectors in a token's staged row
+  static constexpr int kVectors =
+      kRows == LinearRows::pair ? 4 : 8;  // 16-byte vectors in a token's staged row
   static constexpr int kPitch = 16 * kVectors;
 
   const LinearParams& p;
@@ -46,14 +50,14 @@ struct LinearOutput {
   int token0;              // of the tile
   int slot;                // of the output statistics
   int position;
-  int feature[2];          // weight rows of accumulator rows lane/4 and lane/4 + 8 of this warp
+  int feature[2];  // weight rows of accumulator rows lane/4 and lane/4 + 8 of this warp
   bool valid[2];
   float bias[2], gate[2], column_sum[2];
-  T* row;                  // output of token `token0` at this thread's vector of a staged row
+  T* row;  // output of token `token0` at this thread's vector of a staged row
   int64_t stride;
   bool column_valid;
   bool rotate;
-  const float2* rotary;    // of token `token0`
+  const float2* rotary;  // of token `token0`
   const T* residual;
 
   // row0: first (tile-ordered) weight row of the 64.
@@ -89,8 +93,8 @@ struct LinearOutput {
       const int column = (vector >> 2) * half + within + 8 * (vector & 3);
       const int kv = head - p.query_heads;
       rotate = p.rotary != nullptr && kv < p.kv_heads;
-      rotary = reinterpret_cast<const float2*>(p.rotary) + static_cast<int64_t>(position + token0) * half + within +
-               8 * warp + (lane >> 2);
+      rotary = reinterpret_cast<const float2*>(p.rotary) + static_cast<int64_t>(position + token0) * half +
+               within + 8 * warp + (lane >> 2);
       if (kv < 0) {
         row = static_cast<T*>(p.out) + head * p.head_dim + column;
       } else {
@@ -110,8 +114,9 @@ struct LinearOutput {
     }
   }
 
-  // Shared address of vector v of token t (of a chunk): the 16-byte units are permuted so that both the transposing
-  // stores (8 tokens, one vector) and the row reads (one token, all vectors) are free of bank conflicts.
+  // Shared address of vector v of token t (of a chunk): the 16-byte units are permuted so that both the
+  // transposing stores (8 tokens, one vector) and the row reads (one token, all vectors) are free of bank
+  // conflicts.
   __device__ __forceinline__ static uint32_t unit(uint32_t buffer, int t, int v) {
     const int swizzled = kVectors == 8 ? v ^ (t & 7) : v ^ ((t >> 1) & 3);
     return buffer + t * kPitch + swizzled * 16;
@@ -123,12 +128,14 @@ struct LinearOutput {
       const int r = token0 + chunk_token + t;
       const bool ok = r < p.m && column_valid;
       const int source = r < p.residual_period ? r : r % p.residual_period;
-      cp_async_16(unit(buffer, t, thread % kVectors), ok ? residual + source * p.residual_stride : p.residual, ok);
+      cp_async_16(unit(buffer, t, thread % kVectors), ok ? residual + source * p.residual_stride : p.residual,
+                  ok);
     }
     cp_async_commit();
   }
 
-  // Everything but the residual on the accumulators of 8 tokens: v = (row, token), (row, token + 1), (row + 8, …).
+  // Everything but the residual on the accumulators of 8 tokens: v = (row, token), (row, token + 1), (row +
+  // 8, …).
   __device__ __forceinline__ void transform(float (&v)[4], const float4& scale, const float2* turn) const {
     if (p.row_stats) {  // scale = (rstd, rstd·mean) of the two tokens
       v[0] = v[0] * scale.x - scale.y * column_sum[0];

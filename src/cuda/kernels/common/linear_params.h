@@ -1,4 +1,5 @@
-// What a launch of the wgmma linear kernel is told: tensor maps, schedule, epilogue. Shared by kernel and host.
+// What a launch of the wgmma linear kernel is told: tensor maps, schedule, epilogue. Shared by kernel and
+// host.
 #pragma once
 #include <cuda.h>
 
@@ -10,7 +11,8 @@ enum class LinearActivation : int { none, gelu_tanh, silu };
 
 // How weight rows are laid over the 64-row accumulator tiles.
 //   plain  tile row r is weight row r
-//   pair   groups of 8 rows alternate with their partners `pair_distance` further on (gate with up, or the two halves
+//   pair   groups of 8 rows alternate with their partners `pair_distance` further on (gate with up, or the
+//   two halves
 //          of an attention head), so that both values of a pair reach the same thread
 enum class LinearRows : int { plain, pair, heads };
 
@@ -29,7 +31,8 @@ struct LinearTile {
   constexpr int shared_bytes() const { return stages() * stage_bytes() + fixed_bytes(); }
 };
 
-// y = epilogue(x · wᵀ); all arithmetic of the epilogue in f32, one rounding at the end, in the order of the fields.
+// y = epilogue(x · wᵀ); all arithmetic of the epilogue in f32, one rounding at the end, in the order of the
+// fields.
 struct LinearParams {
   CUtensorMap weights;  // plain: [n][k]; pair: [groups][2][8][k]; heads: [heads][groups][2][8][k]
   CUtensorMap tokens;   // [m][k]
@@ -44,12 +47,12 @@ struct LinearParams {
   int skew;                          // k blocks by which the first warpgroup runs ahead; 0 = none
 
   // Norm of the input whose weight is folded into w: value = acc·rstd − (rstd·mean)·column_sum.
-  const float* row_stats;    // [m][row_stat_slots] pairs (Σx, Σx²), or null
-  const float* column_sum;   // [n] = Σ_k w (LayerNorm), or null (RMS: the mean is not subtracted)
+  const float* row_stats;   // [m][row_stat_slots] pairs (Σx, Σx²), or null
+  const float* column_sum;  // [n] = Σ_k w (LayerNorm), or null (RMS: the mean is not subtracted)
   int row_stat_slots;
   float inverse_width, epsilon;
 
-  const float* bias;  // [n] or null
+  const float* bias;            // [n] or null
   LinearActivation activation;  // pair: applied to the first of the pair, then multiplied by the second
 
   const void* residual;     // [residual_period][out columns] or null; may be `out`
@@ -57,17 +60,17 @@ struct LinearParams {
   int64_t residual_stride;  // elements
   int residual_period;      // rows; row r reads residual row r % period
 
-  void* out;            // [m][n], pair: [m][n/2], heads: the query columns [m][heads·d]
-  int64_t out_stride;   // elements
-  float* out_stats;     // [m][out_stat_slots] pairs (Σy, Σy²) over 64 columns each, or null
+  void* out;           // [m][n], pair: [m][n/2], heads: the query columns [m][heads·d]
+  int64_t out_stride;  // elements
+  float* out_stats;    // [m][out_stat_slots] pairs (Σy, Σy²) over 64 columns each, or null
   int out_stat_slots;
 
   // heads: rows are query heads, then key heads, then value heads, of head_dim each.
-  const int* position;   // device; first row of this call in the caches and in the rotary table; null = 0
-  const float* rotary;   // [positions][head_dim/2] pairs (cos, sin); null = no rotation
-  void* keys;            // [rows][kv_heads·d], row position + token
+  const int* position;  // device; first row of this call in the caches and in the rotary table; null = 0
+  const float* rotary;  // [positions][head_dim/2] pairs (cos, sin); null = no rotation
+  void* keys;           // [rows][kv_heads·d], row position + token
   void* values;
-  int64_t kv_stride;     // elements
+  int64_t kv_stride;  // elements
   int head_dim, query_heads, kv_heads;
 };
 

@@ -35,8 +35,8 @@ __device__ __forceinline__ void tma_load_3d(void* dst, const CUtensorMap* map, M
       : "memory");
 }
 
-__device__ __forceinline__ void tma_load_5d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y, int z,
-                                            int u, int v, L2Hint hint = L2Hint::normal) {
+__device__ __forceinline__ void tma_load_5d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+                                            int z, int u, int v, L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
       " [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(smem_u32(dst)),
@@ -64,8 +64,8 @@ __device__ __forceinline__ void tma_load_3d_multicast(void* dst, const CUtensorM
       : "memory");
 }
 
-__device__ __forceinline__ void tma_load_5d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
-                                                      int z, int u, int v, uint16_t cta_mask,
+__device__ __forceinline__ void tma_load_5d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
+                                                      int y, int z, int u, int v, uint16_t cta_mask,
                                                       L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
