@@ -73,52 +73,61 @@ struct ShardHeader {
 };
 static_assert(sizeof(ShardHeader) == 64);
 
-struct Shard {
-  std::vector<char> prompts;         // [episodes, prompt_bytes]
-  std::vector<uint32_t> episode_of;  // [frames]
-  std::vector<float> states, actions;
-  std::vector<uint8_t> images;
-  uint32_t episodes = 0;
+// Pictures go to the file as they come; the small arrays follow, and the header is filled in last.
+class ShardWriter {
+ public:
+  ShardWriter(const std::filesystem::path& path, uint64_t first_seed, const RecordOptions& o)
+      : path_(path), file_(path, std::ios::binary | std::ios::trunc) {
+    header_ = {{},
+               0,
+               0,
+               uint32_t(o.image_size),
+               kCameras,
+               uint32_t(o.horizon),
+               kActionDim,
+               kStateDim,
+               kPromptBytes,
+               first_seed,
+               {}};
+    std::memcpy(header_.magic, "TABLETOP", sizeof header_.magic);
+    write(&header_, sizeof header_);
+  }
 
   void add(const Recording& r) {
-    const size_t at = prompts.size();
-    prompts.resize(at + kPromptBytes);
-    std::memcpy(prompts.data() + at, r.prompt.data(), std::min(r.prompt.size(), kPromptBytes - 1));
-    episode_of.insert(episode_of.end(), size_t(r.frames), episodes++);
-    states.insert(states.end(), r.states.begin(), r.states.end());
-    actions.insert(actions.end(), r.actions.begin(), r.actions.end());
-    images.insert(images.end(), r.images.begin(), r.images.end());
+    write(r.images.data(), r.images.size());
+    states_.insert(states_.end(), r.states.begin(), r.states.end());
+    actions_.insert(actions_.end(), r.actions.begin(), r.actions.end());
+    episode_of_.insert(episode_of_.end(), size_t(r.frames), header_.episodes++);
+    header_.frames += uint32_t(r.frames);
+    const size_t at = prompts_.size();
+    prompts_.resize(at + kPromptBytes);
+    std::memcpy(prompts_.data() + at, r.prompt.data(), std::min(r.prompt.size(), kPromptBytes - 1));
   }
-};
 
-void write_shard(const std::filesystem::path& path, const Shard& s, const RecordOptions& o,
-                 uint64_t first_seed) {
-  ShardHeader h{{'T', 'A', 'B', 'L', 'E', 'T', 'O', 'P'},
-                uint32_t(s.episode_of.size()),
-                s.episodes,
-                uint32_t(o.image_size),
-                kCameras,
-                uint32_t(o.horizon),
-                kActionDim,
-                kStateDim,
-                kPromptBytes,
-                first_seed,
-                {}};
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  const auto write = [&](const void* data, size_t bytes) {
-    file.write(static_cast<const char*>(data), std::streamsize(bytes));
-  };
-  write(&h, sizeof h);
-  write(s.prompts.data(), s.prompts.size());
-  write(s.episode_of.data(), s.episode_of.size() * sizeof(uint32_t));
-  write(s.states.data(), s.states.size() * sizeof(float));
-  write(s.actions.data(), s.actions.size() * sizeof(float));
-  write(s.images.data(), s.images.size());
-  file.flush();
-  if (!file)
-    throw std::runtime_error("cannot write " + path.string() +
-                             " (no such folder, no permission or disk full)");
-}
+  size_t finish() {
+    write(states_.data(), states_.size() * sizeof(float));
+    write(actions_.data(), actions_.size() * sizeof(float));
+    write(episode_of_.data(), episode_of_.size() * sizeof(uint32_t));
+    write(prompts_.data(), prompts_.size());
+    file_.seekp(0);
+    write(&header_, sizeof header_);
+    file_.flush();
+    if (!file_) throw std::runtime_error("cannot write " + path_.string() + ": no permission or disk full");
+    return header_.frames;
+  }
+
+ private:
+  void write(const void* data, size_t bytes) {
+    file_.write(static_cast<const char*>(data), std::streamsize(bytes));
+  }
+
+  std::filesystem::path path_;
+  std::ofstream file_;
+  ShardHeader header_;
+  std::vector<float> states_, actions_;
+  std::vector<uint32_t> episode_of_;
+  std::vector<char> prompts_;  // [episodes, kPromptBytes]
+};
 
 }  // namespace
 
@@ -156,14 +165,13 @@ size_t record_shards(const std::filesystem::path& folder, uint64_t first_seed, i
   size_t frames = 0;
   Recording recording;
   for (int done = 0; done < episodes;) {
-    Shard shard;
-    const uint64_t shard_seed = first_seed + uint64_t(done);
+    const uint64_t seed = first_seed + uint64_t(done);
+    ShardWriter shard(folder / ("tabletop-" + std::to_string(seed) + ".bin"), seed, options);
     for (int i = 0; i < episodes_per_shard && done < episodes; ++i, ++done) {
       record_episode(first_seed + uint64_t(done), options, recording);
       shard.add(recording);
     }
-    frames += shard.episode_of.size();
-    write_shard(folder / ("tabletop-" + std::to_string(shard_seed) + ".bin"), shard, options, shard_seed);
+    frames += shard.finish();
   }
   return frames;
 }

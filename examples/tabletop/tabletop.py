@@ -101,11 +101,11 @@ def read_shard(path):
         raise ValueError(f"{path}: not a tabletop shard")
     frames, episodes, size, cameras, horizon, action, state, prompt = (int(v) for v in raw[8:40].view(np.uint32))
     shapes = {
-        "prompts": (np.uint8, (episodes, prompt)),
-        "episode_of": (np.uint32, (frames,)),
+        "images": (np.uint8, (frames, cameras, size, size, 3)),
         "states": (np.float32, (frames, state)),
         "actions": (np.float32, (frames, horizon, action)),
-        "images": (np.uint8, (frames, cameras, size, size, 3)),
+        "episode_of": (np.uint32, (frames,)),
+        "prompts": (np.uint8, (episodes, prompt)),
     }
     arrays, at = {"first_seed": int(raw[40:48].view(np.uint64)[0])}, 64
     for name, (dtype, shape) in shapes.items():

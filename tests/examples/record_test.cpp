@@ -72,7 +72,7 @@ TEST(Record, ShardsHoldWhatTheHeaderSays) {
     total += h[0];
     const size_t per_frame = 4 + 4 * h[6] + size_t(h[4]) * h[5] * 4 + size_t(h[3]) * 28 * 28 * 3;
     EXPECT_EQ(fs::file_size(path), 64 + size_t(h[1]) * h[7] + h[0] * per_frame);
-    file.seekg(64);
+    file.seekg(-std::streamoff(size_t(h[1]) * h[7]), std::ios::end);
     std::string prompt(h[7], '\0');
     file.read(prompt.data(), h[7]);
     EXPECT_EQ(std::string(prompt.c_str()), make_episode(kFirstTrainingSeed + uint64_t(first)).prompt);
