@@ -63,6 +63,13 @@ __global__ void fill_rotary(float2* p, int positions, int half) {
   }
 }
 
+__global__ void fill_stats(float* p, int64_t pairs) {  // of 64 values N(0, 1)
+  for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < pairs; i += gridDim.x * 256ll) {
+    p[2 * i] = 8 * normal(i, 11);
+    p[2 * i + 1] = 64 + 8 * normal(i, 12);
+  }
+}
+
 template <class T>
 struct Buffer {
   T* data = nullptr;
@@ -190,7 +197,7 @@ cudaLibrary_t library;
 
 struct Instance {
   LinearRows rows;
-  int tile_rows, tokens;
+  int tile_rows, tokens, resident;
 };
 std::vector<Instance> instances() {
   unsigned count = 0;
@@ -200,13 +207,15 @@ std::vector<Instance> instances() {
   std::vector<Instance> found;
   for (auto rows : {LinearRows::plain, LinearRows::pair, LinearRows::heads})
     for (int r : {128, 192, 256})
-      for (int n = 8; n <= 256; n += 8) {
+      for (int n = 8; n < 264; n += 4) {
+        const int tokens = n / 8 * 8, resident = n % 8 ? 2 : 1;
         static constexpr const char* kNames[] = {"plain", "pair", "heads"};
         const std::string name = std::string("linear_sm90_bf16_") + kNames[int(rows)] + "_r" +
-                                 std::to_string(r) + "_n" + std::to_string(n);
+                                 std::to_string(r) + "_n" + std::to_string(tokens) + "_x" +
+                                 std::to_string(resident);
         cudaKernel_t kernel;
         if (cudaLibraryGetKernel(&kernel, library, name.c_str()) == cudaSuccess)
-          found.push_back({rows, r, n});
+          found.push_back({rows, r, tokens, resident});
       }
   cudaGetLastError();
   if (found.size() != count)
@@ -354,7 +363,7 @@ Verdict run_case(const Instance& in, const Case& c) {
     p.head_dim = c.head_dim, p.query_heads = c.heads, p.kv_heads = c.kv_heads;
   }
   const LinearProblem a{c.m, c.n, c.k, x.data, w.data, c.k + pad, c.k + pad, false, in.rows};
-  LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split, 2};
+  LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split, in.resident, 2};
   if (!linear_refusal(a, p, tactic).empty()) return {0};
   launch(plan_linear(a, p, tactic, c.max_clusters), nullptr);
   CHECK(cudaDeviceSynchronize());
@@ -413,10 +422,10 @@ int check(bool small) {
       if (v.pass()) continue;
       if (++failures <= 40)
         std::printf(
-            "FAIL rows %d r%d n%d  m %d n %d k %d flags %d cluster %d/%d/%d: rel %.2e nan %lld touched %d "
+            "FAIL rows %d r%d n%d x%d m %d n %d k %d flags %d cluster %d/%d/%d: rel %.2e nan %lld touched %d "
             "stats %d\n",
-            int(in.rows), in.tile_rows, in.tokens, c.m, c.n, c.k, c.flags, c.cluster_rows, c.cluster_tokens,
-            c.split, v.relative, (long long)v.nan, v.touched, v.stats);
+            int(in.rows), in.tile_rows, in.tokens, in.resident, c.m, c.n, c.k, c.flags, c.cluster_rows,
+            c.cluster_tokens, c.split, v.relative, (long long)v.nan, v.touched, v.stats);
     }
     if (small) break;
   }
@@ -520,18 +529,21 @@ constexpr Shape kShapes[] = {
 double estimate(int m, int n, int k, const LinearTactic& t) {
   const int blocks = ceil_div(ceil_div(k, 64), t.split);
   const int units = ceil_div(m, t.tokens * t.cluster_tokens) * ceil_div(n, t.rows * t.cluster_rows);
-  const int clusters = 132 / t.cluster();
+  const int clusters = 132 * t.resident / t.cluster();
   const int rounds = ceil_div(units, clusters);
   if (t.split > 1 && rounds > 1) return 1e30;
   const double multiply = std::max(t.rows * t.tokens / 32.0, t.rows / 16.0 * (2048 + 32 * t.tokens) / 115.0);
   const double load = (double(t.rows) / t.cluster_tokens + double(t.tokens) / t.cluster_rows) * 128 / 45 *
                       std::min(1.0, double(units) / clusters);
+  if (t.resident == 2) return rounds * (2 * blocks * std::max(multiply, load / 2) + 800) + 1500;
   return rounds * (blocks * std::max(multiply, load) + t.rows * t.tokens / 64.0 / t.split + 800) +
          (t.split > 1) * 1200 + 2500;
 }
 
-void time_shape(const Shape& shape, int m, Timer& timer, Library& library, double slack) {
-  const int n = shape.n, k = shape.k;
+// only: time (and launch three times before, for a profiler) just this tactic.
+void time_shape(const Shape& shape, int m, Timer& timer, Library* library, double slack,
+                const LinearTactic* only, int mask) {
+  const int n = shape.n, k = shape.k, flags = shape.flags & mask;
   const int64_t pitch = int64_t(n) * k;
   const int sets = std::clamp<int>(ceil_div(int(200e6 / (pitch * 2)), 1) + 1, 3, 48),
             calls = std::clamp(sets, 12, 48);
@@ -544,24 +556,25 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library& library, doubl
   static bool ready = false;
   if (!ready) {
     x.normal(1.f, 0, 1), w.normal(0.02f, 0, 2), residual.normal(1.f, 0, 3), bias.normal(0.1f, 0, 4),
-        stats.normal(1.f, 70.f, 5);
+        fill_stats<<<512, 256>>>(stats.data, stats.count / 2);
     fill_rotary<<<512, 256>>>(rotary.data, 2048, 128);
     ready = true;
   }
   LinearParams p{};
   p.out = y.data, p.out_stride = columns;
-  if (shape.flags & 1) p.bias = bias.data;
-  if (shape.flags & 2) p.activation = LinearActivation::gelu_tanh;
-  if (shape.flags & 8) p.residual = residual.data, p.residual_stride = n, p.residual_period = m;
-  if (shape.flags & 32) p.out_stats = out_stats.data, p.out_stat_slots = ceil_div(n, 64);
-  if (shape.flags & (64 | 128))
+  if (flags & 1) p.bias = bias.data;
+  if (flags & 2) p.activation = LinearActivation::gelu_tanh;
+  if (flags & 8) p.residual = residual.data, p.residual_stride = n, p.residual_period = m;
+  if (flags & 32) p.out_stats = out_stats.data, p.out_stat_slots = ceil_div(n, 64);
+  if (flags & (64 | 128))
     p.row_stats = stats.data, p.row_stat_slots = k / 64, p.inverse_width = 1.f / k, p.epsilon = 1e-6f;
-  if (shape.flags & 128) p.column_sum = bias.data;
+  if (flags & 128) p.column_sum = bias.data;
   if (heads) {
     p.rotary = reinterpret_cast<float*>(rotary.data), p.keys = keys.data, p.values = values.data;
     p.kv_stride = 256, p.head_dim = 256, p.query_heads = 8, p.kv_heads = 1;
   }
-  const double reference = library.best(timer, m, n, k, x.data, w.data, pitch, sets, calls, y.data);
+  const double reference =
+      !library ? 1 : library->best(timer, m, n, k, x.data, w.data, pitch, sets, calls, y.data);
 
   struct Row {
     double us;
@@ -576,13 +589,15 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library& library, doubl
   for (const Instance& in : instances())
     for (const auto& c : clusters)
       for (int skew : {0, 2}) {
-        const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], skew};
+        const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], in.resident, skew};
         if (in.rows != shape.rows || !linear_refusal(base, p, t).empty()) continue;
         const double cycles = estimate(m, n, k, t);
-        const bool one_round = ceil_div(m, t.tokens * c[1]) * ceil_div(n, t.rows * c[0]) <= 132 / t.cluster();
+        const bool one_round =
+            ceil_div(m, t.tokens * c[1]) * ceil_div(n, t.rows * c[0]) <= 132 * t.resident / t.cluster();
         if (cycles < 1e29 && !(skew && (c[2] > 1 || one_round || in.tile_rows == 192)))
           candidates.push_back({cycles, t});
       }
+  if (only) candidates = {{1., *only}};
   double least = 1e30;
   for (auto& [cycles, t] : candidates) least = std::min(least, cycles);
   std::vector<Row> rows;
@@ -595,8 +610,13 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library& library, doubl
       a.w = w.data + s * pitch;
       launches.push_back(plan_linear(a, p, t, resident));
     }
+    for (int i = 0; only && i < 3; ++i) launch(launches[i], nullptr);
+    CHECK(cudaDeviceSynchronize());
     const double us = timer(calls, 3, [&](int i, cudaStream_t s) { launch(launches[i % sets], s); });
     rows.push_back({us, t, launches[0].grid});
+    std::fprintf(stderr, "%s %d %d %d r%d n%d x%d c%d%d%d s%d grid %d: %.2f\n", shape.name, m, n, k, t.rows,
+                 t.tokens, t.resident, t.cluster_rows, t.cluster_tokens, t.split, t.skew, launches[0].grid,
+                 us);
   }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.us < b.us; });
   const double flop = 2.0 * m * n * k;
@@ -612,8 +632,8 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library& library, doubl
       v = verify(base, p, p.residual ? residual.data : nullptr, 41);
       std::printf(" %.2fx %s %.1e |", reference / rows[0].us, v.pass() ? "ok" : "FAIL", v.relative);
     }
-    std::printf(" %.2f r%d n%d c%d%d%d s%d%s", rows[i].us, t.rows, t.tokens, t.cluster_rows, t.cluster_tokens,
-                t.split, t.skew,
+    std::printf(" %.2f r%d n%d x%d c%d%d%d s%d%s", rows[i].us, t.rows, t.tokens, t.resident, t.cluster_rows,
+                t.cluster_tokens, t.split, t.skew,
                 i == 0 ? (" " + std::to_string(int(flop / rows[0].us * 1e-6)) + "TF;").c_str() : ";");
   }
   std::printf(" [%zu tried]\n", rows.size());
@@ -628,17 +648,27 @@ int main(int argc, char** argv) {
   CHECK(cudaFree(nullptr));
   CHECK(cudaLibraryLoadFromFile(&library, argv[1], nullptr, nullptr, 0, nullptr, nullptr, 0));
   if (!std::strcmp(argv[2], "check") || !std::strcmp(argv[2], "small")) return check(argv[2][0] == 's') != 0;
+  Timer timer;
+  if (!std::strcmp(
+          argv[2],
+          "one")) {  // one name m rows tokens resident cluster_rows cluster_tokens split skew [flag mask]
+    LinearTactic t{std::atoi(argv[5]),  std::atoi(argv[6]), std::atoi(argv[8]), std::atoi(argv[9]),
+                   std::atoi(argv[10]), std::atoi(argv[7]), std::atoi(argv[11])};
+    for (const Shape& shape : kShapes)
+      if (!std::strcmp(shape.name, argv[3]))
+        time_shape(shape, std::atoi(argv[4]), timer, nullptr, 9, &t, argc > 12 ? std::atoi(argv[12]) : -1);
+    return 0;
+  }
   const int only = argc > 3 ? std::atoi(argv[3]) : 0;
   const std::string name = argc > 4 ? argv[4] : "all";
   const double slack = argc > 5 ? std::atof(argv[5]) : 1.3;
-  Timer timer;
   Library library_baseline;
   for (const Shape& shape : kShapes) {
     const std::vector<int> sizes =
         shape.vision ? std::vector<int>{256, 512, 768} : std::vector<int>{266, 456, 522, 560, 712, 816, 968};
     for (int m : sizes)
       if ((!only || only == m) && (name == "all" || name == shape.name))
-        time_shape(shape, m, timer, library_baseline, slack);
+        time_shape(shape, m, timer, &library_baseline, slack, nullptr, -1);
   }
   return 0;
 }

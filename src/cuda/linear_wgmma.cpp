@@ -65,7 +65,8 @@ CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const Line
 LinearTile linear_tile(const LinearTactic& tactic) {
   return {.warpgroups = tactic.rows == 192 ? 3 : 2,
           .row_tiles = tactic.rows == 256 ? 2 : 1,
-          .tokens = tactic.tokens};
+          .tokens = tactic.tokens,
+          .resident = tactic.resident};
 }
 
 std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const LinearTactic& tactic) {
@@ -74,7 +75,8 @@ std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const 
     return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % 8 == 0;
   };
   if (a.m <= 0 || a.n <= 0 || a.k <= 0) return "empty problem";
-  if (tile.rows() != tactic.rows || tactic.tokens % 8 || tactic.tokens < 8 || tactic.tokens > 256)
+  if (tile.rows() != tactic.rows || tactic.resident < 1 || tactic.resident > 2 || tactic.tokens % 8 ||
+      tactic.tokens < 8 || tactic.tokens > 256)
     return "no such tile";
   if (tile.stages() < 2) return "tile too large for shared memory";
   if (!aligned(a.x, a.x_stride) || !aligned(a.w, a.w_stride)) return "operands need 16-byte aligned rows";
@@ -109,7 +111,7 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   const LinearTile tile = linear_tile(tactic);
   LinearLaunch launch{.kernel = std::string("linear_sm90_") + (a.f16 ? "f16_" : "bf16_") +
                                 kRowNames[static_cast<int>(a.rows)] + "_r" + std::to_string(tactic.rows) +
-                                "_n" + std::to_string(tactic.tokens),
+                                "_n" + std::to_string(tactic.tokens) + "_x" + std::to_string(tactic.resident),
                       .cluster = tactic.cluster(),
                       .threads = tile.threads(),
                       .shared_bytes = tile.shared_bytes(),

@@ -13,6 +13,7 @@ struct LinearTactic {
   int cluster_rows = 1;    // blocks that share each token tile by multicast
   int cluster_tokens = 1;  // blocks that share each weight tile by multicast
   int split = 1;           // blocks that share the k range of one tile
+  int resident = 1;        // blocks per SM: 1 or 2
   int skew = 2;            // head start, in k blocks, of the first warpgroup when a block has several tiles
   int cluster() const { return cluster_rows * cluster_tokens * split; }
 };

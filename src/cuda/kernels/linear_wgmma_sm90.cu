@@ -10,16 +10,17 @@
 namespace flashrt {
 namespace {
 
-template <class T_, LinearRows kRows_, int kWarpgroups_, int kRowTiles_, int kTokens_>
+template <class T_, LinearRows kRows_, int kWarpgroups_, int kRowTiles_, int kTokens_, int kResident_>
 struct Config {
   using T = T_;
   static constexpr LinearRows kRows = kRows_;
-  static constexpr LinearTile kTile{kWarpgroups_, kRowTiles_, kTokens_};
+  static constexpr LinearTile kTile{kWarpgroups_, kRowTiles_, kTokens_, kResident_};
   static constexpr int kWarpgroups = kWarpgroups_, kRowTiles = kRowTiles_, kTokens = kTokens_;
-  static constexpr int kGroups = kTokens / 8, kChunks = (kTokens + 63) / 64;
-  static constexpr int kStages = kTile.stages(), kStageBytes = kTile.stage_bytes();
-  static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 232 : 152;
-  static constexpr int kProducerRegisters = kWarpgroups == 2 ? 40 : 56;
+  static constexpr int kGroups = kTokens / 8, kStages = kTile.stages(), kStageBytes = kTile.stage_bytes();
+  static constexpr int kChunkGroups = kTile.chunk_tokens() / 8;
+  // All of the registers that the block gets at launch (168, 128 or 80 per thread).
+  static constexpr int kConsumerRegisters = kResident_ == 2 ? 104 : kWarpgroups == 2 ? 232 : 152;
+  static constexpr int kProducerRegisters = kResident_ == 2 ? 24 : kWarpgroups == 2 ? 40 : 56;
   using Accumulators = float[kRowTiles][kTokens / 2];
 };
 
@@ -30,7 +31,8 @@ struct Shared {
   __device__ uint8_t* weights(int stage) const { return base + stage * C::kStageBytes; }
   __device__ uint8_t* tokens(int stage) const { return weights(stage) + C::kTile.rows() * 128; }
   __device__ uint32_t staging(int warpgroup, int buffer) const {
-    return smem_u32(base) + C::kStages * C::kStageBytes + (warpgroup * 2 + buffer) * 8192;
+    return smem_u32(base) + C::kStages * C::kStageBytes +
+           (warpgroup * 2 + buffer) * C::kTile.chunk_tokens() * 128;
   }
   __device__ float* scales() const {
     return reinterpret_cast<float*>(base + C::kStages * C::kStageBytes + C::kTile.staging_bytes());
@@ -155,7 +157,7 @@ __device__ __forceinline__ void produce(const LinearParams& p, const Shared<C>& 
     const int row_tile = tile.row_tile(at), token_tile = tile.token_tile(at);
     for (int block = first; block < last; ++block) {
       if (!warm || block >= early) {
-        mbarrier_wait_cluster(s.empty(ring.slot), ring.phase ^ 1);
+        mbarrier_wait(s.empty(ring.slot), ring.phase ^ 1);
         mbarrier_arrive_expect_tx(s.full(ring.slot), bytes);
         load_weights<C>(p, s, at, row_tile, ring.slot, block);
       }
@@ -274,7 +276,7 @@ __device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared
   }
   __syncwarp();
   if (lane < p.split && lane != at.split)
-    mbarrier_arrive_remote(s.split_sums(), at.rank_of(lane, at.token, at.row));
+    mbarrier_arrive_remote_release(s.split_sums(), at.rank_of(lane, at.token, at.row));
   mbarrier_wait_cluster(s.split_sums(), 0);
 #pragma unroll
   for (int g = 0; g < C::kGroups; ++g) {
@@ -303,57 +305,68 @@ __device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared
   }
 }
 
-// One chunk of up to 64 tokens of one accumulator tile: arithmetic, transposition, store. Groups outside
-// [first, last) belong to other blocks of the split.
+// One chunk of tokens of one accumulator tile: arithmetic, transposition, store. Groups outside [first, last)
+// belong to other blocks of the split: their values are meaningless and not stored.
 template <class C, int kChunk>
 __device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C::kRows>& out, float* acc,
                                              const float* scales, uint32_t buffer, int barrier, int first,
                                              int last) {
-  using Out = LinearOutput<typename C::T, C::kRows>;
-  constexpr int kFirst = 8 * kChunk, kLast = kFirst + 8 < C::kGroups ? kFirst + 8 : C::kGroups;
+  using T = typename C::T;
+  using Out = LinearOutput<T, C::kRows>;
+  constexpr int kFirst = C::kChunkGroups * kChunk;
+  constexpr int kLast = kFirst + C::kChunkGroups < C::kGroups ? kFirst + C::kChunkGroups : C::kGroups;
   const LinearParams& p = out.p;
-  const int lane = out.lane, warp = out.warp;
-  float2 turn[kLast - kFirst][2] = {};
+  const int lane = out.lane, half = lane >> 3 & 1;
+  const auto each = [&](auto step) {
+#pragma unroll
+    for (int g = kFirst; g < kLast; ++g) step(g, acc + 4 * g);
+  };
+  if (p.row_stats) {
+    each([&](int g, float* v) {
+      out.normalise(v, *reinterpret_cast<const float4*>(scales + 2 * (8 * g + 2 * (lane & 3))));
+    });
+  }
+  if (p.bias) each([&](int, float* v) { out.add_bias(v); });
   if constexpr (C::kRows == LinearRows::heads) {
     if (out.rotate) {
+      float2 angle[kLast - kFirst][2];
 #pragma unroll
       for (int i = 0; i < 2 * (kLast - kFirst); ++i) {
         const int t = min(8 * kFirst + (i >> 1) * 8 + 2 * (lane & 3) + (i & 1), p.m - 1 - out.token0);
-        turn[i >> 1][i & 1] = out.rotary[static_cast<int64_t>(max(t, 0)) * (p.head_dim >> 1)];
+        angle[i >> 1][i & 1] = out.rotary[static_cast<int64_t>(max(t, 0)) * (p.head_dim >> 1)];
       }
+      each([&](int g, float* v) { Out::turn(v, angle[g - kFirst]); });
+    }
+  } else if (p.activation == LinearActivation::gelu_tanh) {
+    each([](int, float* v) { Out::template apply<LinearActivation::gelu_tanh>(v); });
+  } else if (p.activation == LinearActivation::silu) {
+    each([](int, float* v) { Out::template apply<LinearActivation::silu>(v); });
+  } else if (C::kRows == LinearRows::pair) {
+    each([](int, float* v) { Out::template apply<LinearActivation::none>(v); });
+  }
+  const auto unit = [&](int g) {  // where this lane's row of the transposed 8 × 8 matrices of group g goes
+    const int vector = C::kRows == LinearRows::pair    ? out.warp
+                       : C::kRows == LinearRows::heads ? half * 4 + out.warp
+                                                       : out.warp * 2 + half;
+    return Out::unit(buffer, (g - kFirst) * 8 + (lane & 7), vector);
+  };
+  if constexpr (C::kRows == LinearRows::plain) {
+    if (p.residual) {
+      cp_async_wait<0>();
+      named_barrier_sync(barrier, 128);
+      each([&](int g, float* v) {
+        uint32_t pairs[2];
+        ldmatrix_x2_trans(unit(g), pairs);
+        out.add_residual(v, pairs);
+      });
     }
   }
-  if (p.residual) {
-    cp_async_wait<0>();
-    named_barrier_sync(barrier, 128);
-  }
-#pragma unroll
-  for (int g = kFirst; g < kLast; ++g) {
-    if (g < first || g >= last) continue;
-    float4 scale = make_float4(1.f, 0.f, 1.f, 0.f);
-    if (p.row_stats) scale = *reinterpret_cast<const float4*>(scales + 2 * (8 * g + 2 * (lane & 3)));
-    float v[4] = {acc[4 * g], acc[4 * g + 1], acc[4 * g + 2], acc[4 * g + 3]};
-    out.transform(v, scale, turn[g - kFirst]);
-    const int token = (g - kFirst) * 8 + (lane & 7);
-    if constexpr (C::kRows == LinearRows::pair) {
-      stmatrix_x1_trans(Out::unit(buffer, token, warp), pack2<typename C::T>(v[0], v[1]));
-    } else {
-      const int half = lane >> 3 & 1;
-      const uint32_t at =
-          Out::unit(buffer, token, C::kRows == LinearRows::heads ? half * 4 + warp : warp * 2 + half);
-      if (C::kRows == LinearRows::plain && p.residual) {
-        uint32_t r[2];
-        ldmatrix_x2_trans(at, r);
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const float2 x = unpack2<typename C::T>(r[h]);
-          v[2 * h] = x.x + out.gate[h] * v[2 * h];
-          v[2 * h + 1] = x.y + out.gate[h] * v[2 * h + 1];
-        }
-      }
-      stmatrix_x2_trans(at, pack2<typename C::T>(v[0], v[1]), pack2<typename C::T>(v[2], v[3]));
-    }
-  }
+  each([&](int g, float* v) {
+    if constexpr (C::kRows == LinearRows::pair)
+      stmatrix_x1_trans(unit(g), pack2<T>(v[0], v[1]));
+    else
+      stmatrix_x2_trans(unit(g), pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
+  });
   named_barrier_sync(barrier, 128);
   const int begin = max(first, kFirst) - kFirst, end = min(last, kLast) - kFirst;
   out.store(buffer + begin * 8 * Out::kPitch, 8 * (kFirst + begin), 8 * (end - begin));
@@ -368,7 +381,8 @@ __device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& 
   const int position = C::kRows == LinearRows::heads && p.position ? *p.position : 0;
   const int share = (C::kGroups + p.split - 1) / p.split;
   const int first = at.split * share, last = min(first + share, C::kGroups);
-  const int chunks = first < last ? (last + 7) / 8 - first / 8 : 0;
+  constexpr int kChunk = C::kChunkGroups;
+  const int chunks = first < last ? (last + kChunk - 1) / kChunk - first / kChunk : 0;
   const bool skewed = C::kWarpgroups == 2 && p.skew > 0;
   if (skewed && warpgroup == 1) named_barrier_sync(8, 256);
   Ring ring;
@@ -381,10 +395,10 @@ __device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& 
     // multiplication.
     auto fetch = [&](int number) {
       if (number >= C::kRowTiles * chunks) return;
-      const int chunk = first / 8 + number % chunks, begin = max(first, chunk * 8),
-                end = min(last, chunk * 8 + 8);
+      const int chunk = first / kChunk + number % chunks;
+      const int begin = max(first, chunk * kChunk), end = min(last, chunk * kChunk + kChunk);
       const Out out(p, row0 + number / chunks * 64, token0, position);
-      out.fetch_residual(s.staging(warpgroup, number & 1) + (begin & 7) * 8 * Out::kPitch, begin * 8,
+      out.fetch_residual(s.staging(warpgroup, number & 1) + begin % kChunk * 8 * Out::kPitch, begin * 8,
                          (end - begin) * 8);
     };
     named_barrier_sync(barrier, 128);  // the staging buffers of the previous tile have been read
@@ -399,11 +413,11 @@ __device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& 
 #pragma unroll
     for (int i = 0; i < C::kRowTiles; ++i) {
       const Out out(p, row0 + i * 64, token0, position);
-      auto finish = [&]<int kChunk>() {
-        if constexpr (kChunk < C::kChunks) {
-          if (8 * kChunk + 8 <= first || 8 * kChunk >= last) return;
-          const int number = i * chunks + kChunk - first / 8;
-          finish_chunk<C, kChunk>(out, acc[i], s.scales(), s.staging(warpgroup, number & 1), barrier, first,
+      const auto finish = [&]<int kIndex>() {
+        if constexpr (kIndex * kChunk < C::kGroups) {
+          if (kIndex * kChunk + kChunk <= first || kIndex * kChunk >= last) return;
+          const int number = i * chunks + kIndex - first / kChunk;
+          finish_chunk<C, kIndex>(out, acc[i], s.scales(), s.staging(warpgroup, number & 1), barrier, first,
                                   last);
           if (p.residual && number + 2 < C::kRowTiles * chunks) {
             named_barrier_sync(barrier, 128);
@@ -466,69 +480,43 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
 }  // namespace
 }  // namespace flashrt
 
-#define FLASHRT_LINEAR(type, name, row_map, warpgroups, row_tiles, rows, tokens)                            \
-  extern "C" __global__ void __launch_bounds__(128 * (warpgroups + 1), 1)                                   \
-      linear_sm90_##name##_##row_map##_r##rows##_n##tokens(                                                 \
-          const __grid_constant__ flashrt::LinearParams p) {                                                \
-    static_assert(rows == 64 * warpgroups * row_tiles);                                                     \
-    flashrt::linear<flashrt::Config<type, flashrt::LinearRows::row_map, warpgroups, row_tiles, tokens>>(p); \
+// The compiled instances. resident: blocks per SM.
+#define FLASHRT_LINEAR(type, name, row_map, warpgroups, row_tiles, rows, tokens, resident)                   \
+  extern "C" __global__ void __launch_bounds__(128 * (warpgroups + 1), resident)                             \
+      linear_sm90_##name##_##row_map##_r##rows##_n##tokens##_x##resident(                                    \
+          const __grid_constant__ flashrt::LinearParams p) {                                                 \
+    static_assert(rows == 64 * warpgroups * row_tiles);                                                      \
+    using flashrt::LinearRows;                                                                               \
+    flashrt::linear<flashrt::Config<type, LinearRows::row_map, warpgroups, row_tiles, tokens, resident>>(p); \
   }
-#define FLASHRT_ROWS128(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 1, 128, tokens)
-#define FLASHRT_ROWS192(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 3, 1, 192, tokens)
-#define FLASHRT_ROWS256(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 2, 256, tokens)
-
-FLASHRT_ROWS128(plain, 64)
-FLASHRT_ROWS128(plain, 80) FLASHRT_ROWS128(plain, 88) FLASHRT_ROWS128(plain, 96) FLASHRT_ROWS128(
-    plain, 104) FLASHRT_ROWS128(plain, 112) FLASHRT_ROWS128(plain, 120) FLASHRT_ROWS128(plain, 128)
-    FLASHRT_ROWS128(plain, 136) FLASHRT_ROWS128(plain, 144) FLASHRT_ROWS128(plain, 152) FLASHRT_ROWS128(
-        plain, 168) FLASHRT_ROWS128(plain, 176) FLASHRT_ROWS128(plain, 184) FLASHRT_ROWS128(plain, 192)
-        FLASHRT_ROWS128(plain, 208) FLASHRT_ROWS128(plain, 232) FLASHRT_ROWS128(plain, 240) FLASHRT_ROWS128(
-            plain, 248) FLASHRT_ROWS128(plain, 256) FLASHRT_ROWS192(plain, 88) FLASHRT_ROWS192(plain, 104)
-            FLASHRT_ROWS192(plain, 112) FLASHRT_ROWS192(plain, 128) FLASHRT_ROWS192(plain, 136)
-                FLASHRT_ROWS192(plain, 160) FLASHRT_ROWS256(plain, 88) FLASHRT_ROWS256(plain, 96)
-                    FLASHRT_ROWS256(plain, 104) FLASHRT_ROWS256(plain, 112) FLASHRT_ROWS256(plain, 120)
-                        FLASHRT_ROWS256(plain, 128) FLASHRT_ROWS256(plain, 136) FLASHRT_ROWS256(
-                            plain,
-                            144) FLASHRT_ROWS256(plain,
-                                                 152) FLASHRT_ROWS256(plain,
-                                                                      160) FLASHRT_ROWS256(plain, 168)
-                            FLASHRT_ROWS256(
-                                plain,
-                                176) FLASHRT_ROWS128(pair, 136) FLASHRT_ROWS128(pair, 152)
-                                FLASHRT_ROWS128(pair, 176) FLASHRT_ROWS128(pair, 192) FLASHRT_ROWS128(
-                                    pair, 208) FLASHRT_ROWS128(pair,
-                                                               232) FLASHRT_ROWS128(pair, 240)
-                                    FLASHRT_ROWS128(pair, 248) FLASHRT_ROWS128(pair, 256) FLASHRT_ROWS192(
-                                        pair, 136) FLASHRT_ROWS192(pair,
-                                                                   160) FLASHRT_ROWS192(pair, 176)
-                                        FLASHRT_ROWS192(pair, 192) FLASHRT_ROWS256(pair, 104) FLASHRT_ROWS256(
-                                            pair, 112) FLASHRT_ROWS256(pair,
-                                                                       120) FLASHRT_ROWS256(pair, 128)
-                                            FLASHRT_ROWS256(pair, 136) FLASHRT_ROWS256(
-                                                pair, 144) FLASHRT_ROWS256(pair,
-                                                                           152) FLASHRT_ROWS256(pair, 160)
-                                                FLASHRT_ROWS256(pair, 168) FLASHRT_ROWS256(
-                                                    pair, 176) FLASHRT_ROWS256(pair,
-                                                                               192) FLASHRT_ROWS128(heads, 88)
-                                                    FLASHRT_ROWS128(heads, 96) FLASHRT_ROWS128(
-                                                        heads,
-                                                        120) FLASHRT_ROWS128(heads,
-                                                                             128) FLASHRT_ROWS128(heads, 136)
-                                                        FLASHRT_ROWS128(
-                                                            heads,
-                                                            152) FLASHRT_ROWS128(heads,
-                                                                                 168) FLASHRT_ROWS128(heads,
-                                                                                                      176)
-                                                            FLASHRT_ROWS128(
-                                                                heads, 192) FLASHRT_ROWS128(heads, 232)
-                                                                FLASHRT_ROWS128(
-                                                                    heads, 240) FLASHRT_ROWS128(heads, 248)
-                                                                    FLASHRT_ROWS256(
-                                                                        heads, 88) FLASHRT_ROWS256(heads, 96)
-                                                                        FLASHRT_ROWS256(heads, 136)
-                                                                            FLASHRT_ROWS256(heads, 144)
-                                                                                FLASHRT_ROWS256(heads, 152)
-                                                                                    FLASHRT_ROWS256(heads,
-                                                                                                    168)
-                                                                                        FLASHRT_ROWS256(heads,
-                                                                                                        176)
+#define FLASHRT_R128(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 1, 128, tokens, 1)
+#define FLASHRT_R192(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 3, 1, 192, tokens, 1)
+#define FLASHRT_R256(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 2, 256, tokens, 1)
+#define FLASHRT_R128_X2(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 1, 128, tokens, 2)
+// clang-format off
+FLASHRT_R128(plain, 64) FLASHRT_R128(plain, 80) FLASHRT_R128(plain, 88) FLASHRT_R128(plain, 96)
+FLASHRT_R128(plain, 104) FLASHRT_R128(plain, 112) FLASHRT_R128(plain, 120) FLASHRT_R128(plain, 128)
+FLASHRT_R128(plain, 136) FLASHRT_R128(plain, 144) FLASHRT_R128(plain, 152) FLASHRT_R128(plain, 168)
+FLASHRT_R128(plain, 176) FLASHRT_R128(plain, 184) FLASHRT_R128(plain, 192) FLASHRT_R128(plain, 208)
+FLASHRT_R128(plain, 232) FLASHRT_R128(plain, 240) FLASHRT_R128(plain, 248) FLASHRT_R128(plain, 256)
+FLASHRT_R192(plain, 88) FLASHRT_R192(plain, 104) FLASHRT_R192(plain, 112) FLASHRT_R192(plain, 128)
+FLASHRT_R192(plain, 136) FLASHRT_R192(plain, 160)
+FLASHRT_R256(plain, 88) FLASHRT_R256(plain, 96) FLASHRT_R256(plain, 104) FLASHRT_R256(plain, 112)
+FLASHRT_R256(plain, 120) FLASHRT_R256(plain, 128) FLASHRT_R256(plain, 136) FLASHRT_R256(plain, 144)
+FLASHRT_R256(plain, 152) FLASHRT_R256(plain, 160) FLASHRT_R256(plain, 168) FLASHRT_R256(plain, 176)
+FLASHRT_R128_X2(plain, 48) FLASHRT_R128_X2(plain, 56) FLASHRT_R128_X2(plain, 64) FLASHRT_R128_X2(plain, 72)
+FLASHRT_R128_X2(plain, 80) FLASHRT_R128_X2(plain, 88) FLASHRT_R128_X2(plain, 96)
+FLASHRT_R128(pair, 136) FLASHRT_R128(pair, 152) FLASHRT_R128(pair, 176) FLASHRT_R128(pair, 192)
+FLASHRT_R128(pair, 208) FLASHRT_R128(pair, 232) FLASHRT_R128(pair, 240) FLASHRT_R128(pair, 248)
+FLASHRT_R128(pair, 256)
+FLASHRT_R192(pair, 136) FLASHRT_R192(pair, 160) FLASHRT_R192(pair, 176) FLASHRT_R192(pair, 192)
+FLASHRT_R256(pair, 104) FLASHRT_R256(pair, 112) FLASHRT_R256(pair, 120) FLASHRT_R256(pair, 128)
+FLASHRT_R256(pair, 136) FLASHRT_R256(pair, 144) FLASHRT_R256(pair, 152) FLASHRT_R256(pair, 160)
+FLASHRT_R256(pair, 168) FLASHRT_R256(pair, 176) FLASHRT_R256(pair, 192)
+FLASHRT_R128(heads, 88) FLASHRT_R128(heads, 96) FLASHRT_R128(heads, 120) FLASHRT_R128(heads, 128)
+FLASHRT_R128(heads, 136) FLASHRT_R128(heads, 152) FLASHRT_R128(heads, 168) FLASHRT_R128(heads, 176)
+FLASHRT_R128(heads, 192) FLASHRT_R128(heads, 232) FLASHRT_R128(heads, 240) FLASHRT_R128(heads, 248)
+FLASHRT_R256(heads, 88) FLASHRT_R256(heads, 96) FLASHRT_R256(heads, 136) FLASHRT_R256(heads, 144)
+FLASHRT_R256(heads, 152) FLASHRT_R256(heads, 168) FLASHRT_R256(heads, 176)
+FLASHRT_R128_X2(heads, 64) FLASHRT_R128_X2(heads, 80) FLASHRT_R128_X2(heads, 88) FLASHRT_R128_X2(heads, 96)
+    // clang-format on

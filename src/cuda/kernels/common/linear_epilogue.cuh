@@ -13,11 +13,12 @@ __device__ __forceinline__ float times_sigmoid(float x, float y) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(y * -1.4426950408889634f));
   return __fdividef(x, 1.f + e);
 }
-__device__ __forceinline__ float activate(LinearActivation a, float x) {
+template <LinearActivation kActivation>
+__device__ __forceinline__ float activate(float x) {
   // 0.5·x·(1 + tanh(u)) = x·sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
-  if (a == LinearActivation::gelu_tanh)
+  if constexpr (kActivation == LinearActivation::gelu_tanh)
     return times_sigmoid(x, x * __fmaf_rn(x * x, 2.f * 0.7978845608f * 0.044715f, 2.f * 0.7978845608f));
-  if (a == LinearActivation::silu) return times_sigmoid(x, x);
+  if constexpr (kActivation == LinearActivation::silu) return times_sigmoid(x, x);
   return x;
 }
 
@@ -134,32 +135,44 @@ struct LinearOutput {
     cp_async_commit();
   }
 
-  // Everything but the residual on the accumulators of 8 tokens: v = (row, token), (row, token + 1), (row +
-  // 8, …).
-  __device__ __forceinline__ void transform(float (&v)[4], const float4& scale, const float2* turn) const {
-    if (p.row_stats) {  // scale = (rstd, rstd·mean) of the two tokens
-      v[0] = v[0] * scale.x - scale.y * column_sum[0];
-      v[1] = v[1] * scale.z - scale.w * column_sum[0];
-      v[2] = v[2] * scale.x - scale.y * column_sum[1];
-      v[3] = v[3] * scale.z - scale.w * column_sum[1];
-    }
+  // Accumulators of 8 tokens: v = (row, token), (row, token + 1), (row + 8, token), (row + 8, token + 1).
+  // scale = (rstd, rstd·mean) of the two tokens.
+  __device__ __forceinline__ void normalise(float* v, const float4& scale) const {
+    v[0] = v[0] * scale.x - scale.y * column_sum[0];
+    v[1] = v[1] * scale.z - scale.w * column_sum[0];
+    v[2] = v[2] * scale.x - scale.y * column_sum[1];
+    v[3] = v[3] * scale.z - scale.w * column_sum[1];
+  }
+  __device__ __forceinline__ void add_bias(float* v) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) v[i] += bias[i >> 1];
+  }
+  template <LinearActivation kActivation>
+  __device__ __forceinline__ static void apply(float* v) {
     if constexpr (kRows == LinearRows::pair) {
-      v[0] = activate(p.activation, v[0]) * v[2];
-      v[1] = activate(p.activation, v[1]) * v[3];
-    } else if constexpr (kRows == LinearRows::heads) {
-      if (rotate) {  // (x, y) -> (x·cos − y·sin, y·cos + x·sin)
+      v[0] = activate<kActivation>(v[0]) * v[2];
+      v[1] = activate<kActivation>(v[1]) * v[3];
+    } else {
 #pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          const float x = v[e], y = v[e + 2];
-          v[e] = x * turn[e].x - y * turn[e].y;
-          v[e + 2] = y * turn[e].x + x * turn[e].y;
-        }
-      }
-    } else if (p.activation != LinearActivation::none) {
+      for (int i = 0; i < 4; ++i) v[i] = activate<kActivation>(v[i]);
+    }
+  }
+  // (x, y) -> (x·cos − y·sin, y·cos + x·sin)
+  __device__ __forceinline__ static void turn(float* v, const float2 (&angle)[2]) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = activate(p.activation, v[i]);
+    for (int e = 0; e < 2; ++e) {
+      const float x = v[e], y = v[e + 2];
+      v[e] = x * angle[e].x - y * angle[e].y;
+      v[e + 2] = y * angle[e].x + x * angle[e].y;
+    }
+  }
+  // residual: the two packed pairs of the same places.
+  __device__ __forceinline__ void add_residual(float* v, const uint32_t (&residual_pairs)[2]) const {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float2 x = unpack2<T>(residual_pairs[h]);
+      v[2 * h] = x.x + gate[h] * v[2 * h];
+      v[2 * h + 1] = x.y + gate[h] * v[2 * h + 1];
     }
   }
 

@@ -16,16 +16,19 @@ enum class LinearActivation : int { none, gelu_tanh, silu };
 //          of an attention head), so that both values of a pair reach the same thread
 enum class LinearRows : int { plain, pair, heads };
 
-// Tile sizes of one compiled instance. Warpgroups each own `row_tiles` tiles of 64 weight rows.
+// Tile sizes of one compiled instance. Warpgroups each own `row_tiles` tiles of 64 weight rows. Two resident
+// blocks per SM let a kernel start (and fetch its first weights) beside its predecessor; one leaves room for
+// larger tiles.
 struct LinearTile {
-  int warpgroups, row_tiles, tokens;
+  int warpgroups, row_tiles, tokens, resident;
   constexpr int rows() const { return 64 * warpgroups * row_tiles; }
   constexpr int threads() const { return 128 * (warpgroups + 1); }
-  constexpr int stage_bytes() const { return (rows() + tokens) * 128; }  // 64 k-values of 2 bytes
-  constexpr int staging_bytes() const { return warpgroups * 2 * 8192; }  // two 64 × 64 output chunks each
+  constexpr int stage_bytes() const { return (rows() + tokens) * 128; }   // 64 k-values of 2 bytes
+  constexpr int chunk_tokens() const { return resident == 1 ? 64 : 32; }  // of the epilogue
+  constexpr int staging_bytes() const { return warpgroups * 2 * chunk_tokens() * 128; }
   constexpr int fixed_bytes() const { return staging_bytes() + tokens * 8 + 256; }
   constexpr int stages() const {
-    const int fit = (232448 - fixed_bytes()) / stage_bytes();
+    const int fit = ((resident == 1 ? 232448 : 115712) - fixed_bytes()) / stage_bytes();
     return fit < 8 ? fit : 8;
   }
   constexpr int shared_bytes() const { return stages() * stage_bytes() + fixed_bytes(); }

@@ -33,8 +33,15 @@ __device__ __forceinline__ void mbarrier_expect_tx(Mbarrier* bar, uint32_t bytes
                : "memory");
 }
 
-// Arrival on the barrier at the same offset in block `rank` of the cluster.
+// Arrival on the barrier at the same offset in block `rank` of the cluster. Orders nothing beyond the block:
+// right for handing back a buffer that only wgmma or TMA has read.
 __device__ __forceinline__ void mbarrier_arrive_remote(Mbarrier* bar, uint32_t rank) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(map_to_rank(smem_u32(bar), rank))
+               : "memory");
+}
+
+// The same, publishing this thread's earlier writes to the cluster (a full memory fence: hundreds of cycles).
+__device__ __forceinline__ void mbarrier_arrive_remote_release(Mbarrier* bar, uint32_t rank) {
   asm volatile(
       "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(map_to_rank(smem_u32(bar), rank))
       : "memory");
