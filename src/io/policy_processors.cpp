@@ -20,6 +20,11 @@ constexpr const char* kPlainSteps[] = {
     "absolute_actions_processor",
 };
 
+bool exists(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
 // A file name of the same folder, as the processors refer to their state.
 std::string sibling(const std::string& directory, const JsonNode& node) {
   const std::string& name = node.text();
@@ -62,7 +67,7 @@ class LeRobotProcessors {
 
   void read(const std::string& file, bool post) {
     const std::string path = (fs::path(directory_) / file).string();
-    if (!fs::exists(path)) {
+    if (!exists(path)) {
       result_.warnings.push_back(
           fmt::format("{} is missing: {} are not normalised", path, post ? "actions" : "states"));
       return;
@@ -150,7 +155,7 @@ bool read_embedded_statistics(const TensorStore& store, PolicyConfig& config, Pr
 ProcessorResult read_lerobot_processors(const std::string& directory, const TensorStore& store,
                                         PolicyConfig& config) {
   LeRobotProcessors processors(directory, config);
-  if (!fs::exists(fs::path(directory) / "policy_preprocessor.json") &&
+  if (!exists(fs::path(directory) / "policy_preprocessor.json") &&
       read_embedded_statistics(store, config, processors.result_)) {
     return processors.result_;
   }
@@ -190,7 +195,7 @@ ProcessorResult read_openpi_assets(const std::string& directory, const std::stri
 ProcessorResult read_transformers_processor(const std::string& directory, PolicyConfig& config) {
   ProcessorResult result;
   const std::string path = (fs::path(directory) / "processor_config.json").string();
-  if (!fs::exists(path)) {
+  if (!exists(path)) {
     result.warnings.push_back(fmt::format("{} is missing: nothing is normalised", path));
     return result;
   }

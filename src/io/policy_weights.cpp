@@ -72,7 +72,7 @@ StoredName named(std::string_view prefix, std::string_view rest) {
   return {fmt::format("{}{}", prefix, rest)};
 }
 
-constexpr StoredName kUnused{};
+const StoredName kUnused{};
 
 // Below `paligemma.model.` or `vlm.`; older transformers have no `.model` there but one inside
 // language_model.
