@@ -208,20 +208,18 @@ cudaError_t Executor::run() noexcept {
   return code;
 }
 
-void Executor::run_eager(const std::function<void(size_t)>& after) {
+void Executor::begin() {
   if (options_.poison) {
     const size_t begin = size_t(plan_.input_begin + plan_.input_bytes);
-    checked(cudaMemsetAsync(static_cast<std::byte*>(arena_.get()) + begin, 0xff,
-                            size_t(plan_.arena_bytes) - begin, stream_));
+    checked(cudaMemsetAsync(static_cast<std::byte*>(arena_.get()) + begin, 0xff, size_t(plan_.arena_bytes) - begin,
+                            stream_));
   }
   upload_inputs();
-  for (size_t i = 0; i < program_.lines.size(); ++i) {
-    for (size_t j = of_line_[i].first; j < of_line_[i].second; ++j) launch(launches_[j], stream_);
-    if (!after) continue;
-    checked(cudaStreamSynchronize(stream_));
-    after(i);
-  }
-  download_outputs();
+  checked(cudaStreamSynchronize(stream_));
+}
+
+void Executor::step(size_t line) {
+  for (size_t j = of_line_[line].first; j < of_line_[line].second; ++j) launch(launches_[j], stream_);
   checked(cudaStreamSynchronize(stream_));
 }
 

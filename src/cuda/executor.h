@@ -34,8 +34,9 @@ class Executor {
 
   // One graph launch, then a wait. Returns cudaSuccess or the device's error. No allocation, no lock, no log.
   cudaError_t run() noexcept;
-  // Line by line without a graph; `after` (may be empty) is called after each line has finished.
-  void run_eager(const std::function<void(size_t line)>& after = {});
+  // Line by line without a graph: `begin` uploads the inputs (and poisons the arena), `step` runs one line and waits.
+  void begin();
+  void step(size_t line);
   // Copies a tensor of the device to `to` (its bytes as stored).
   void read(int id, void* to) const;
 

@@ -101,9 +101,10 @@ Runner::Runner(std::shared_ptr<Backend> backend, std::unique_ptr<Program> progra
   };
 #ifdef FLASHRT_WITH_CUDA
   const std::map<std::string, std::string> force(options.force.begin(), options.force.end());
-  if (backend_->gpu_) {
-    supported = [this, &force](const Program& p, const Line& line) {
-      return cuda::choose(p, line, backend_->gpu_->device, force) != nullptr;
+  const Backend& target = options.fuse_for != nullptr ? *options.fuse_for : *backend_;
+  if (target.gpu_) {
+    supported = [&](const Program& p, const Line& line) {
+      return cuda::choose(p, line, target.gpu_->device, force) != nullptr;
     };
   }
 #endif
@@ -158,18 +159,24 @@ bool Runner::run() noexcept {
   return true;
 }
 
-void Runner::step_through(const std::function<void(size_t)>& after) {
+void Runner::begin() {
 #ifdef FLASHRT_WITH_CUDA
   if (executors_->gpu) {
-    executors_->gpu->run_eager(after);
+    executors_->gpu->begin();
     return;
   }
 #endif
   executors_->cpu->prepare_run();
-  for (size_t i = 0; i < program_->lines.size(); ++i) {
-    executors_->cpu->run_line(i);
-    if (after) after(i);
+}
+
+void Runner::step(size_t line) {
+#ifdef FLASHRT_WITH_CUDA
+  if (executors_->gpu) {
+    executors_->gpu->step(line);
+    return;
   }
+#endif
+  executors_->cpu->run_line(line);
 }
 
 std::vector<float> Runner::read(int tensor) const {

@@ -40,6 +40,8 @@ struct RunnerOptions {
   bool fuse = true;
   bool poison = false;  // the CPU executor fills its arena with NaN before each run
   std::vector<std::pair<std::string, std::string>> force;  // op → implementation
+  const Backend* fuse_for =
+      nullptr;  // fuse what this device supports, so that lines correspond; null: the own one
 };
 
 // One built program: recorded lines in, memory and launches ready.
@@ -57,8 +59,9 @@ class Runner {
   bool run() noexcept;
   const char* error() const noexcept { return error_; }
 
-  // Line by line; `after` sees each line once its results are there. For diff and debugging.
-  void step_through(const std::function<void(size_t line)>& after);
+  // Line by line, for diff and debugging: `begin` takes the inputs, `step` runs one line to its end.
+  void begin();
+  void step(size_t line);
   std::vector<float> read(int tensor) const;      // any floating tensor, as f32
   std::span<const float> stage_ms() const;        // of the last run, index as Program::stages
   std::vector<float> profile(int repeats);        // median ms of each line

@@ -11,11 +11,10 @@ std::string operand(const Program& program, int id) {
   const TensorInfo& base = program.info(program.root(id));
   const bool named = base.kind != Kind::temp && !base.name.empty();
   std::string text = named ? base.name : fmt::format("%{}", id);
-  if (const int64_t offset = program.root_byte_offset(id);
-      offset > 0 || program.info(id).shape != base.shape) {
-    const int64_t row = offset / int64_t(size_of(base.dtype)) / base.shape.cols;
-    text += fmt::format("[{}:{}]", row, row + program.info(id).shape.size() / base.shape.cols);
-  }
+  // A view: its elements within the root, which may have been reshaped.
+  const int64_t begin = program.root_byte_offset(id) / int64_t(size_of(base.dtype));
+  const int64_t size = program.info(id).shape.size();
+  if (size != base.shape.size()) text += fmt::format("[{}+{}]", begin, size);
   return text;
 }
 

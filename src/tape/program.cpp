@@ -94,8 +94,21 @@ int64_t Program::root_byte_offset(int id) const {
 
 Cost Program::cost(const Line& line) const {
   Cost cost;
-  for (int id : line.in) cost.bytes += id >= 0 ? double(info(id).bytes()) : 0;
-  for (int id : line.out) cost.bytes += double(info(id).bytes());
+  const auto is_storage = [&](int id) {  // a cache: only the rows that a line adds or reads matter, see below
+    const Kind kind = info(root(id)).kind;
+    return kind == Kind::buffer || kind == Kind::state;
+  };
+  for (size_t i = 0; i < line.in.size(); ++i) {
+    const int id = line.in[i];
+    if (id < 0 || (is_storage(id) && !line.out.empty() && is_storage(line.out.back()))) continue;
+    const Kind kind = info(root(id)).kind;
+    // A lookup reads as many rows of its table as it writes.
+    const bool lookup = kind == Kind::weight && int(i) == line.op->streamed && line.op->flops == nullptr;
+    const double bytes = double(info(lookup ? line.out[0] : id).bytes());
+    cost.bytes += bytes;
+    if (kind == Kind::weight || kind == Kind::constant) cost.weight_bytes += bytes;
+  }
+  for (int id : line.out) cost.bytes += is_storage(id) ? 0 : double(info(id).bytes());
   if (line.op->flops != nullptr) cost.flops = line.op->flops(*this, line);
   return cost;
 }

@@ -20,9 +20,10 @@ class Program;
 struct Line;
 class RefCall;
 
-// Bytes moved (each operand once) and floating-point operations of one line; feeds profile and bench.
+// Bytes moved (each operand once), those of them that are weights or constants, and floating-point operations of one
+// line; feeds profile and bench.
 struct Cost {
-  double bytes = 0, flops = 0;
+  double bytes = 0, weight_bytes = 0, flops = 0;
 };
 
 // One op: its name, its CPU definition and what the passes may assume about it.

@@ -1,0 +1,238 @@
+// flashrt bench: the latency of a policy call, host images to host actions.
+#include <fmt/core.h>
+
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+#include "apps/command.h"
+#include "base/philox.h"
+#include "runtime/gpu_monitor.h"
+#include "runtime/policy_inputs.h"
+#include "runtime/statistics.h"
+
+namespace flashrt::apps {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  NetworkOptions network;
+  DeviceOptions device;
+  int64_t views = 2, text_tokens = 10, horizon = 10;
+  int calls = 200, warmup = 20;
+  double hz = 0;
+  bool check = false, json = false;
+  std::string out;
+  double bandwidth = 4.6, tensor = 790;  // TB/s, TFLOP/s of the floor
+};
+
+double ms_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+// One call as a robot makes it: uint8 images and noise from host memory, actions back in host memory.
+struct Call {
+  Runner& runner;
+  std::vector<std::byte> image;
+  std::vector<float> actions;
+  std::span<std::byte> image_input;
+  std::span<float> noise_input;
+
+  explicit Call(Runner& r) : runner(r), image_input(r.input("image")) {
+    image.assign(image_input.begin(), image_input.end());
+    const auto noise = r.input("noise");
+    noise_input = {reinterpret_cast<float*>(noise.data()), noise.size() / sizeof(float)};
+    actions.resize(r.output("actions").size() / sizeof(float));
+  }
+  double operator()(uint64_t seed) {
+    const auto begin = Clock::now();
+    std::memcpy(image_input.data(), image.data(), image.size());
+    philox_normal(seed, noise_input);
+    if (!runner.run()) fail_device("running the policy: {}", runner.error());
+    std::memcpy(actions.data(), runner.output("actions").data(), actions.size() * sizeof(float));
+    const double ms = ms_since(begin);
+    for (float a : actions) {
+      if (!std::isfinite(a)) fail_device("the policy produced an action that is not finite");
+    }
+    return ms;
+  }
+};
+
+// Σ over lines of max(FLOP / peak, weight bytes / bandwidth), per stage, in ms.
+std::map<std::string, double> floors(const Program& program, const Options& options) {
+  std::map<std::string, double> floor;
+  for (const Line& line : program.lines) {
+    const Cost cost = program.cost(line);
+    floor[program.stages[size_t(line.stage)]] +=
+        1e3 * std::max(cost.flops / (options.tensor * 1e12), cost.weight_bytes / (options.bandwidth * 1e12));
+  }
+  return floor;
+}
+
+nlohmann::json to_json(const Percentiles& p) {
+  return {{"min", p.min}, {"p50", p.p50}, {"p95", p.p95}, {"p99", p.p99}, {"max", p.max}, {"mean", p.mean}};
+}
+
+int run(const Options& options) {
+  const auto start = Clock::now();
+  Network network = open_network(options.network);
+  const PolicyConfig& c = network.config;
+  const auto backend = options.device.open();
+  PolicyEngine engine(c, network.weights, backend, options.device.runner_options());
+  const PolicyShape shape{.views = options.views,
+                          .text_tokens = options.text_tokens,
+                          .horizon = options.horizon,
+                          .steps = c.steps};
+  Runner& runner = engine.runner(shape);
+  fill_random_inputs(runner, c, 0);
+  Call call(runner);
+  const double build_ms = ms_since(start), first_ms = call(0);
+
+  std::vector<double> wall, paced;
+  std::map<std::string, std::vector<double>> stages;
+  for (int i = 0; i < options.warmup; ++i) call(uint64_t(i));
+  GpuMonitor monitor;
+  for (int i = 0; i < options.calls; ++i) {
+    wall.push_back(call(uint64_t(i)));
+    for (size_t s = 0; s < runner.program().stages.size(); ++s) {
+      if (const float ms = runner.stage_ms()[s]; std::isfinite(ms))
+        stages[runner.program().stages[s]].push_back(double(ms));
+    }
+  }
+  const auto reading = monitor.stop();
+  if (options.hz > 0) {
+    auto next = Clock::now();
+    for (int i = 0; i < std::min(options.calls, int(options.hz * 10)); ++i) {
+      std::this_thread::sleep_until(next);
+      next += std::chrono::nanoseconds(int64_t(1e9 / options.hz));
+      paced.push_back(call(uint64_t(i)));
+    }
+  }
+
+  nlohmann::json out{{"network", options.network.random.empty() ? options.network.checkpoint
+                                                                : "random " + options.network.random},
+                     {"device", backend->name()},
+                     {"precision", name_of(backend->compute())},
+                     {"views", options.views},
+                     {"prompt_tokens", options.text_tokens},
+                     {"horizon", options.horizon},
+                     {"steps", c.steps},
+                     {"calls", options.calls},
+                     {"warmup", options.warmup},
+                     {"wall_ms", to_json(percentiles(wall))},
+                     {"first_call_ms", first_ms},
+                     {"build_ms", build_ms},
+                     {"launches", runner.launch_count()},
+                     {"lines", runner.program().lines.size()},
+                     {"arena_bytes", runner.plan().arena_bytes},
+                     {"memory_bytes", runner.memory_bytes()},
+                     {"weight_bytes", backend->weight_bytes()}};
+  if (!paced.empty()) out["paced"] = {{"hz", options.hz}, {"wall_ms", to_json(percentiles(paced))}};
+  double graph = 0, floor = 0;
+  const auto floor_of = floors(runner.program(), options);
+  for (auto& [stage, samples] : stages) {
+    const Percentiles p = percentiles(samples);
+    const double f = floor_of.count(stage) ? floor_of.at(stage) : 0;
+    out["stages"][stage] = {
+        {"p50_ms", p.p50}, {"floor_ms", f}, {"percent_of_floor", p.p50 > 0 ? 100 * f / p.p50 : 0}};
+    graph += p.p50, floor += f;
+  }
+  out["graph_ms"] = graph;
+  out["floor_ms"] = floor;
+  if (reading) {
+    out["gpu"] = {{"sm_mhz", reading->sm_mhz},
+                  {"memory_mhz", reading->memory_mhz},
+                  {"watts", reading->watts},
+                  {"throttled", reading->throttled}};
+  }
+  if (options.check) {
+    PolicyEngine definition(c, network.weights, Backend::open("cpu", Precision::f32));
+    Runner& oracle = definition.runner(shape);
+    fill_random_inputs(oracle, c, 0);
+    philox_normal(0, {reinterpret_cast<float*>(oracle.input("noise").data()),
+                      oracle.input("noise").size() / sizeof(float)});
+    if (!oracle.run()) fail_device("running the definition: {}", oracle.error());
+    call(0);
+    const auto bytes = oracle.output("actions");
+    const Comparison m =
+        compare(call.actions, {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)});
+    out["accuracy"] = {{"cosine", m.cosine}, {"relative", m.relative}, {"max_abs", m.max_abs}};
+  }
+  if (!options.out.empty()) {
+    std::ofstream file(options.out);
+    if (!(file << out.dump(2) << "\n")) fail("--out {}: cannot write", options.out);
+  }
+  if (options.json) {
+    print_json(out);
+    return 0;
+  }
+  const auto& w = out["wall_ms"];
+  fmt::print("{}, {} views, {} prompt tokens, horizon {}, {} steps, {} on {}\n",
+             out["network"].get<std::string>(), options.views, options.text_tokens, options.horizon, c.steps,
+             name_of(backend->compute()), backend->name());
+  fmt::print("host wall  p50 {:.3f}  p95 {:.3f}  p99 {:.3f}  max {:.3f} ms over {} calls ({:.1f} Hz)\n",
+             w["p50"].get<double>(), w["p95"].get<double>(), w["p99"].get<double>(), w["max"].get<double>(),
+             options.calls, 1e3 / w["p50"].get<double>());
+  if (!paced.empty()) {
+    const auto& p = out["paced"]["wall_ms"];
+    fmt::print("at {:g} Hz   p50 {:.3f}  p95 {:.3f}  p99 {:.3f}  max {:.3f} ms\n", options.hz,
+               p["p50"].get<double>(), p["p95"].get<double>(), p["p99"].get<double>(),
+               p["max"].get<double>());
+  }
+  for (const auto& [stage, value] : out["stages"].items()) {
+    fmt::print("  {:<8} {:.3f} ms, floor {:.3f} ms ({:.0f} %)\n", stage, value["p50_ms"].get<double>(),
+               value["floor_ms"].get<double>(), value["percent_of_floor"].get<double>());
+  }
+  fmt::print("stages {:.3f} ms, floor {:.3f} ms at {:g} TB/s and {:g} TFLOP/s ({:.0f} %)\n", graph, floor,
+             options.bandwidth, options.tensor, 100 * floor / graph);
+  fmt::print(
+      "{} launches, {} lines; weights {:.1f} MB, other device memory {:.1f} MB; built in {:.1f} s, first "
+      "call {:.2f} ms\n",
+      runner.launch_count(), runner.program().lines.size(), double(backend->weight_bytes()) / 1e6,
+      double(runner.memory_bytes()) / 1e6, build_ms / 1e3, first_ms);
+  if (reading) {
+    fmt::print("SM {:.0f} MHz, memory {:.0f} MHz, {:.0f} W{}\n", reading->sm_mhz, reading->memory_mhz,
+               reading->watts, reading->throttled ? ", THROTTLED" : "");
+  }
+  if (out.contains("accuracy")) {
+    const auto& a = out["accuracy"];
+    fmt::print("against the f32 definition: cosine {:.7f}, relative {:.3e}, max {:.3e}\n",
+               a["cosine"].get<double>(), a["relative"].get<double>(), a["max_abs"].get<double>());
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App& command = *app.add_subcommand("bench", "Measure the latency of a policy call, host to host");
+  options->network.add_to(command, true);
+  command.add_option("--views", options->views, "Cameras")->capture_default_str()->check(CLI::Range(1, 16));
+  command.add_option("--prompt-tokens", options->text_tokens, "Prompt tokens")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command.add_option("--horizon", options->horizon, "Actions of a chunk")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command.add_option("--calls", options->calls, "Timed calls, back to back")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
+  command.add_option("--warmup", options->warmup, "Calls before timing")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 100000));
+  command.add_option("--hz", options->hz, "Also time calls paced at this rate")
+      ->check(CLI::Range(0.1, 1000.0));
+  command.add_flag("--check", options->check,
+                   "Compare the timed program's actions with the f32 definition on the CPU");
+  command.add_option("--out", options->out, "Write the JSON here as well");
+  command.add_option("--bandwidth", options->bandwidth, "Floor: memory, TB/s")->capture_default_str();
+  command.add_option("--tensor", options->tensor, "Floor: arithmetic, TFLOP/s")->capture_default_str();
+  command.add_flag("--json", options->json, "Print JSON");
+  options->device.add_to(command);
+  on_run(command, [options] { return run(*options); });
+}
+
+}  // namespace flashrt::apps

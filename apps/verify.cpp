@@ -1,0 +1,59 @@
+// flashrt verify: replays a recorded case and compares with what the source computed.
+#include <fmt/core.h>
+
+#include "apps/command.h"
+
+namespace flashrt::apps {
+
+namespace {
+
+struct Options {
+  NetworkOptions network;
+  DeviceOptions device;
+  std::string file;
+  double tolerance = 0;
+  bool json = false;
+};
+
+int run(const Options& options) {
+  const PolicyCase recorded = read_policy_case(options.file);
+  Network network = open_network(options.network);
+  const auto backend = options.device.open();
+  PolicyEngine engine(network.config, network.weights, backend, options.device.runner_options());
+  const Comparison c = compare(replay(engine, recorded), recorded.actions);
+  const double tolerance = options.tolerance > 0              ? options.tolerance
+                           : backend->compute() == DType::f32 ? 2e-3
+                                                              : 2e-2;
+  const bool ok = c.relative <= tolerance;
+  if (options.json) {
+    const nlohmann::json actions{{"max_abs", c.max_abs}, {"relative", c.relative}, {"cosine", c.cosine}};
+    print_json({{"case", options.file},
+                {"device", backend->name()},
+                {"precision", name_of(backend->compute())},
+                {"outputs", {{"actions", actions}}},
+                {"tolerance", tolerance},
+                {"ok", ok}});
+  } else {
+    fmt::print("{:<10} {:>12} {:>12} {:>14}\n", "output", "max abs", "relative", "cosine");
+    fmt::print("{:<10} {:>12.3e} {:>12.3e} {:>14.10f}  {} (tolerance {:g}, {} on {})\n", "actions", c.max_abs,
+               c.relative, c.cosine, ok ? "ok" : "FAILED", tolerance, name_of(backend->compute()),
+               backend->name());
+  }
+  return ok ? 0 : 1;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App& command = *app.add_subcommand("verify", "Replay a recorded case and compare with its actions");
+  options->network.add_to(command, false);
+  command.add_option("case", options->file, "Case file (docs/checkpoints.md)")->required();
+  command.add_option("--tol", options->tolerance,
+                     "Largest relative error (default 2e-3 in f32, 2e-2 in half types)");
+  command.add_flag("--json", options->json, "Print JSON");
+  options->device.add_to(command);
+  on_run(command, [options] { return run(*options); });
+}
+
+}  // namespace flashrt::apps
