@@ -41,7 +41,8 @@ PromptEncoder::PromptEncoder(Tokenizer tokenizer, const PolicyConfig& config)
       rule_(config.prompt),
       with_state_(config.state_in_prompt),
       max_tokens_(int(config.max_prompt_tokens)),
-      vocab_(int(config.vocab)) {
+      vocab_(int(config.vocab)),
+      state_dims_(int(config.robot_state_dim ? config.robot_state_dim : config.state_dim)) {
   if (tokenizer_.bos() < 0)
     fail("the tokenizer has no beginning-of-text token, which every prompt starts with");
   newline_ = tokenizer_.encode("\n");
@@ -58,9 +59,12 @@ void PromptEncoder::set_text(std::string_view text) {
     text_ = text;
     if (!text_.ends_with('\n')) text_ += '\n';
   }
-  encode();
+  const std::vector<float> longest(size_t(state_dims_), 0.99f);  // three digits each
+  encode(longest);
+  ids_.reserve(full_.size() * 3 + 8);  // a space may be three byte tokens
   if (truncated_) {
-    log_warn("the prompt is cut to the {} tokens the policy was trained with: '{}'", max_tokens_, stripped);
+    log_warn("the prompt may be cut to the {} tokens the policy was trained with: '{}'", max_tokens_,
+             stripped);
   }
 }
 
@@ -76,8 +80,7 @@ std::span<const int32_t> PromptEncoder::encode(std::span<const float> state) {
     full_ += ";\nAction: ";
   }
   ids_.assign(1, tokenizer_.bos());
-  const auto body = tokenizer_.encode(full_);
-  ids_.insert(ids_.end(), body.begin(), body.end());
+  tokenizer_.encode(full_, scratch_, ids_);
   if (!with_state_ && rule_ == PromptRule::openpi) ids_.insert(ids_.end(), newline_.begin(), newline_.end());
   for (const int32_t id : ids_) {  // a tokenizer may know tokens that the network has no embedding for
     if (id >= vocab_) fail("the prompt has token {}, but the checkpoint only knows {}", id, vocab_);

@@ -26,10 +26,12 @@ class PromptEncoder {
  public:
   PromptEncoder(Tokenizer tokenizer, const PolicyConfig& config);
 
-  // Throws Error(input) for a prompt without a visible character; warns when it will be cut.
+  // Throws Error(input) for a prompt without a visible character; warns when it may be cut. Reserves the
+  // memory that encode needs for up to as many dimensions as the robot has.
   void set_text(std::string_view text);
-  // At most config.max_prompt_tokens ids, cut at the end; valid until the next call. `state`: normalised, the
-  // robot's own dimensions; ignored when the prompt has no state. Throws for a state that is not finite.
+  // Allocates nothing. At most config.max_prompt_tokens ids, cut at the end; valid until the next call.
+  // `state`: normalised, the robot's own dimensions; ignored when the prompt has no state. Throws for a state
+  // that is not finite.
   std::span<const int32_t> encode(std::span<const float> state = {});
   bool truncated() const { return truncated_; }  // whether the last encode was cut
   int max_tokens() const { return max_tokens_; }
@@ -38,9 +40,10 @@ class PromptEncoder {
   Tokenizer tokenizer_;
   PromptRule rule_;
   bool with_state_;
-  int max_tokens_, vocab_;
+  int max_tokens_, vocab_, state_dims_;
   std::string text_, full_;  // cleaned instruction; the text of the last encode
   std::vector<int32_t> ids_, newline_;
+  EncodeScratch scratch_;
   bool truncated_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "io/tokenizer_scratch.h"
 #include "io/tokenizer_tables.h"
 
 namespace flashrt {
@@ -17,7 +18,7 @@ class SentencePiece {
   // `source` names the bytes in messages.
   SentencePiece(std::string_view bytes, const std::string& source);
 
-  std::vector<int32_t> encode(std::string_view text) const;
+  void encode(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const;  // appends
   std::string decode(std::span<const int32_t> ids) const;
 
   int vocab_size() const { return int(pieces_.size()); }
@@ -41,7 +42,7 @@ class SentencePiece {
   void read_trainer(std::string_view bytes);
   void read_normalizer(std::string_view bytes);
   void index_pieces();
-  std::string normalize(std::string_view text) const;
+  void normalize(std::string_view text, std::string& out) const;
 
   std::string source_;
   std::vector<Piece> pieces_;

@@ -15,7 +15,8 @@ constexpr std::string_view kUnknownSurface = " \xE2\x81\x87 ";  // U+2047 betwee
 
 // Spaces become U+2581; runs and ends of them are dropped where the model says so. User-defined pieces stay
 // as they are, malformed bytes become U+FFFD.
-std::string SentencePiece::normalize(std::string_view text) const {
+void SentencePiece::normalize(std::string_view text, std::string& out) const {
+  out.clear();
   const std::string_view mark = escape_whitespaces_ ? kSpaceMark : " ";
   size_t at = 0;
   const auto unit = [&] {  // the next user-defined piece or code point; {text, bytes consumed}
@@ -26,9 +27,7 @@ std::string SentencePiece::normalize(std::string_view text) const {
     return size ? std::pair(text.substr(at, size), size_t{size}) : std::pair(kReplacementText, size_t{1});
   };
   while (remove_extra_whitespaces_ && at < text.size() && unit().first == " ") ++at;
-  std::string out;
-  if (at == text.size()) return out;
-  out.reserve(text.size() + text.size() / 2);
+  if (at == text.size()) return;
   if (add_dummy_prefix_ && !whitespace_as_suffix_) out += mark;
   bool after_space = remove_extra_whitespaces_;
   while (at < text.size()) {
@@ -47,13 +46,13 @@ std::string SentencePiece::normalize(std::string_view text) const {
   while (remove_extra_whitespaces_ && std::string_view(out).ends_with(mark))
     out.erase(out.size() - mark.size());
   if (add_dummy_prefix_ && whitespace_as_suffix_) out += mark;
-  return out;
 }
 
-std::vector<int32_t> SentencePiece::encode(std::string_view text) const {
-  const std::string normalized = normalize(text);
-  const std::string_view all = normalized;
-  std::vector<BpeSymbol> symbols;
+void SentencePiece::encode(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const {
+  normalize(text, scratch.text);
+  const std::string_view all = scratch.text;
+  std::vector<BpeSymbol>& symbols = scratch.merger.symbols;
+  symbols.clear();
   symbols.reserve(all.size());
   for (size_t at = 0; at < all.size();) {
     const auto match = user_defined_.longest(all, at);
@@ -64,14 +63,13 @@ std::vector<int32_t> SentencePiece::encode(std::string_view text) const {
   }
   // UNUSED pieces take part in merges but are taken apart again afterwards: remember what they were made of.
   std::unordered_map<int32_t, uint32_t> left_size;
-  bpe_merge(symbols, [&](const BpeSymbol& a, const BpeSymbol& b) -> std::optional<BpeMerge> {
+  scratch.merger.merge([&](const BpeSymbol& a, const BpeSymbol& b) -> std::optional<BpeMerge> {
     const int32_t id = matchable_.find(all.substr(a.begin, a.size + b.size));
     if (id < 0) return std::nullopt;
     if (pieces_[size_t(id)].type == Type::unused) left_size[id] = a.size;
     return BpeMerge{-pieces_[size_t(id)].score, id};
   });
 
-  std::vector<int32_t> ids;
   bool after_unknown = false;  // a run of unknown characters is one unk
   const auto emit = [&](std::string_view piece) {
     int32_t id = find(piece);
@@ -83,7 +81,7 @@ std::vector<int32_t> SentencePiece::encode(std::string_view text) const {
     }
     after_unknown = unknown;
   };
-  std::vector<std::string_view> pending;
+  std::vector<std::string_view>& pending = scratch.pending;
   for (const BpeSymbol& s : symbols) {
     pending.push_back(all.substr(s.begin, s.size));
     while (!pending.empty()) {
@@ -100,7 +98,6 @@ std::vector<int32_t> SentencePiece::encode(std::string_view text) const {
       }
     }
   }
-  return ids;
 }
 
 std::string SentencePiece::decode(std::span<const int32_t> ids) const {

@@ -17,12 +17,6 @@ namespace {
 constexpr size_t kMaxFileBytes = 64 << 20, kMaxTextBytes = 64 << 20;
 constexpr JsonLimits kLimits{.bytes = kMaxFileBytes, .depth = 32};
 
-void check_text(std::string_view text) {
-  if (text.size() > kMaxTextBytes) {
-    fail("cannot tokenize a text of {} bytes: the limit is {}", text.size(), kMaxTextBytes);
-  }
-}
-
 }  // namespace
 
 struct Tokenizer::State {
@@ -43,6 +37,7 @@ struct Tokenizer::State {
     return -1;
   }
   void apply_config(const JsonNode& config);
+  void encode(std::string_view text, bool special, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
 };
 
 // tokenizer_config.json: `bos_token` and its like are a string or {"content": …}; `add_bos_token` puts it in
@@ -109,15 +104,33 @@ Tokenizer Tokenizer::load(const std::string& path) {
   return tokenizer;
 }
 
+void Tokenizer::State::encode(std::string_view text, bool special, EncodeScratch& scratch,
+                              std::vector<int32_t>& ids) const {
+  if (text.size() > kMaxTextBytes) {
+    fail("cannot tokenize a text of {} bytes: the limit is {}", text.size(), kMaxTextBytes);
+  }
+  if (sentencepiece())
+    sentencepiece()->encode(text, scratch, ids);
+  else
+    json().encode(text, special, scratch, ids);
+}
+
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  check_text(text);
-  return state_->sentencepiece() ? state_->sentencepiece()->encode(text) : state_->json().encode(text, false);
+  EncodeScratch scratch;
+  std::vector<int32_t> ids;
+  state_->encode(text, false, scratch, ids);
+  return ids;
+}
+
+void Tokenizer::encode(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const {
+  state_->encode(text, false, scratch, ids);
 }
 
 std::vector<int32_t> Tokenizer::encode_with_special(std::string_view text) const {
-  check_text(text);
-  const SentencePiece* model = state_->sentencepiece();
-  return model ? model->encode(text) : state_->json().encode(text, true);
+  EncodeScratch scratch;
+  std::vector<int32_t> ids;
+  state_->encode(text, true, scratch, ids);
+  return ids;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool with_special) const {

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "io/tokenizer_scratch.h"
+
 namespace flashrt {
 
 class Tokenizer {
@@ -21,6 +23,8 @@ class Tokenizer {
 
   // Plain text: no BOS, and the names of special tokens are text like any other.
   std::vector<int32_t> encode(std::string_view text) const;
+  // The same, appended to `ids` and with the caller's working memory.
+  void encode(std::string_view text, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
   // Text of a chat template: special tokens in it become their ids.
   std::vector<int32_t> encode_with_special(std::string_view text) const;
   // Special and control tokens are left out unless asked for.

@@ -46,8 +46,10 @@ void AddedTokens::add(AddedToken token, const TextNormalizer& normalizer) {
   if (tokens_.size() == kMaxTokens) fail("more than {} added tokens", kMaxTokens);
   if ((bytes_ += token.content.size()) > kMaxBytes)
     fail("added tokens of more than {} bytes in all", kMaxBytes);
-  std::string pattern = token.content;
-  if (token.normalized) normalizer.apply(pattern);
+  EncodeScratch scratch;
+  scratch.text = token.content;
+  if (token.normalized) normalizer.apply(scratch);
+  const std::string& pattern = scratch.text;
   if (!pattern.empty()) (token.normalized ? normalized_ : raw_).insert(pattern, int32_t(tokens_.size()));
   by_id_[token.id] = tokens_.size();
   tokens_.push_back(std::move(token));
@@ -58,9 +60,9 @@ const AddedToken* AddedTokens::find(int32_t id) const {
   return it == by_id_.end() ? nullptr : &tokens_[it->second];
 }
 
-std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool normalized,
-                                                  bool special) const {
-  std::vector<Part> parts;
+void AddedTokens::split(std::string_view text, bool normalized, bool special,
+                        std::vector<EncodeScratch::Part>& parts) const {
+  parts.clear();
   const PrefixTrie& trie = normalized ? normalized_ : raw_;
   size_t done = 0;
   for (size_t at = 0; at < text.size() && !trie.empty();) {
@@ -94,7 +96,6 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool no
     at = std::max(at, end);
   }
   if (done < text.size()) parts.push_back({text.substr(done)});
-  return parts;
 }
 
 }  // namespace flashrt

@@ -25,13 +25,10 @@ class AddedTokens {
   const AddedToken* find(int32_t id) const;
   const std::vector<AddedToken>& all() const { return tokens_; }
 
-  struct Part {
-    std::string_view text;
-    int32_t id = -1;  // −1: plain text
-  };
   // Cuts `text` at the tokens that match it raw (normalized = false) or normalised. Special tokens count as
   // text unless `special`.
-  std::vector<Part> split(std::string_view text, bool normalized, bool special) const;
+  void split(std::string_view text, bool normalized, bool special,
+             std::vector<EncodeScratch::Part>& parts) const;
 
  private:
   std::vector<AddedToken> tokens_;

@@ -110,6 +110,8 @@ void TokenDecoder::add(const JsonNode& node) {
 }
 
 void TokenDecoder::apply(const Step& step, std::vector<std::string>& tokens) {
+  Pattern::Matches matches;
+  std::string spare;
   switch (step.kind) {
     case Kind::byte_level: from_byte_level(tokens); break;
     case Kind::byte_fallback: join_bytes(tokens); break;
@@ -118,7 +120,7 @@ void TokenDecoder::apply(const Step& step, std::vector<std::string>& tokens) {
       for (std::string& token : tokens) strip(token, step.text, step.start, step.stop);
       break;
     case Kind::replace:
-      for (std::string& token : tokens) step.pattern->replace(token, step.text);
+      for (std::string& token : tokens) step.pattern->replace(token, step.text, matches, spare);
       break;
     case Kind::metaspace:
       for (size_t i = 0; i < tokens.size(); ++i) {

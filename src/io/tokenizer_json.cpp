@@ -158,38 +158,49 @@ bool JsonTokenizer::is_special(int id) const {
   return token != nullptr && token->special;
 }
 
-std::vector<int32_t> JsonTokenizer::encode(std::string_view text, bool special) const {
-  std::string storage;
-  if (!is_valid_utf8(text)) text = storage = sanitize_utf8(text);
-  std::vector<int32_t> ids;
-  for (const AddedTokens::Part& raw : added_.split(text, false, special)) {
+void JsonTokenizer::encode(std::string_view text, bool special, EncodeScratch& scratch,
+                           std::vector<int32_t>& ids) const {
+  std::string valid;
+  if (!is_valid_utf8(text)) text = valid = sanitize_utf8(text);
+  added_.split(text, false, special, scratch.raw_parts);
+  for (const EncodeScratch::Part& raw : scratch.raw_parts) {
     if (raw.id >= 0) {
       ids.push_back(raw.id);
       continue;
     }
-    std::string normalized(raw.text);
-    normalizer_.apply(normalized);
-    for (const AddedTokens::Part& part : added_.split(normalized, true, special)) {
+    scratch.text = raw.text;
+    normalizer_.apply(scratch);
+    added_.split(scratch.text, true, special, scratch.normalized_parts);
+    const bool many = scratch.normalized_parts.size() > 1;
+    const std::string normalized =
+        many ? scratch.text : std::string();  // the steps below rewrite scratch.text
+    size_t done = 0;
+    for (const EncodeScratch::Part& part : scratch.normalized_parts) {
+      const size_t begin = done, size = part.text.size();
+      done += size;
       if (part.id >= 0) {
         ids.push_back(part.id);
         continue;
       }
-      const bool at_start = raw.text.data() == text.data() && part.text.data() == normalized.data();
-      std::vector<TextPiece> words{{std::string(part.text), at_start}};
-      pre_tokenizer_.split(words);
-      for (const TextPiece& word : words) encode_word(word.text, ids);
+      if (many) scratch.text.assign(normalized, begin, size);
+      const bool at_start = raw.text.data() == text.data() && begin == 0;
+      scratch.words.assign(1, {0, size, at_start});
+      pre_tokenizer_.split(scratch);
+      for (const EncodeScratch::Word& word : scratch.words) {
+        encode_word(std::string_view(scratch.text).substr(word.begin, word.size), scratch.merger, ids);
+      }
     }
   }
-  return ids;
 }
 
-void JsonTokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
+void JsonTokenizer::encode_word(std::string_view word, BpeMerger& merger, std::vector<int32_t>& ids) const {
   if (word.empty()) return;
   if (const int32_t whole = ignore_merges_ ? vocab_.find(word) : -1; whole >= 0) {
     ids.push_back(whole);
     return;
   }
-  std::vector<BpeSymbol> symbols;
+  std::vector<BpeSymbol>& symbols = merger.symbols;
+  symbols.clear();
   symbols.reserve(word.size());
   std::optional<BpeSymbol> unknown;
   const auto flush = [&] {
@@ -221,7 +232,7 @@ void JsonTokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids
     }
   }
   flush();
-  bpe_merge(symbols, [&](const BpeSymbol& a, const BpeSymbol& b) -> std::optional<BpeMerge> {
+  merger.merge([&](const BpeSymbol& a, const BpeSymbol& b) -> std::optional<BpeMerge> {
     const PairTable::Value* merge = merges_.find(uint32_t(a.id), uint32_t(b.id));
     if (merge == nullptr) return std::nullopt;
     return BpeMerge{float(merge->rank), merge->id};

@@ -19,8 +19,8 @@ class JsonTokenizer {
  public:
   explicit JsonTokenizer(const JsonNode& root);
 
-  // `special`: special tokens in the text become ids instead of being text.
-  std::vector<int32_t> encode(std::string_view text, bool special) const;
+  // Appends to `ids`. `special`: special tokens in the text become ids instead of being text.
+  void encode(std::string_view text, bool special, EncodeScratch& scratch, std::vector<int32_t>& ids) const;
   std::string decode(std::span<const int32_t> ids, bool skip_special) const;
 
   int vocab_size() const { return int(texts_.size()); }  // the highest id + 1: there may be holes
@@ -39,7 +39,7 @@ class JsonTokenizer {
   void read_added(const JsonNode& tokens);
   void read_post_processor(const JsonNode& node);
   void set_text(int32_t id, std::string_view text);
-  void encode_word(std::string_view word, std::vector<int32_t>& ids) const;
+  void encode_word(std::string_view word, BpeMerger& merger, std::vector<int32_t>& ids) const;
 
   std::string source_;
   TextNormalizer normalizer_;

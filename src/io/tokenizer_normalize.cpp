@@ -105,7 +105,8 @@ void TextNormalizer::add(const JsonNode& node) {
   fail("{}: {}: the normaliser {} is not supported", node.source(), node.pointer(), json_quote(type));
 }
 
-void TextNormalizer::apply(std::string& text) const {
+void TextNormalizer::apply(EncodeScratch& scratch) const {
+  std::string& text = scratch.text;
   for (const Step& step : steps_) {
     switch (step.kind) {
       case Kind::nfc: map_unicode(text, UTF8PROC_COMPOSE); break;
@@ -114,7 +115,7 @@ void TextNormalizer::apply(std::string& text) const {
       case Kind::nfkd: map_unicode(text, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT); break;
       case Kind::lowercase: lowercase(text); break;
       case Kind::strip: strip(text, step.left, step.right); break;
-      case Kind::replace: step.pattern->replace(text, step.text); break;
+      case Kind::replace: step.pattern->replace(text, step.text, scratch.matches, scratch.spare_text); break;
       case Kind::prepend:
         if (!text.empty()) text.insert(0, step.text);
         break;

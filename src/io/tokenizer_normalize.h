@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/tokenizer_pattern.h"
+#include "io/tokenizer_scratch.h"
 
 namespace flashrt {
 
@@ -13,7 +14,8 @@ class TextNormalizer {
  public:
   TextNormalizer() = default;
   explicit TextNormalizer(const JsonNode& node) { add(node); }
-  void apply(std::string& text) const;  // `text` is and stays valid UTF-8
+  // On scratch.text, which is and stays valid UTF-8.
+  void apply(EncodeScratch& scratch) const;
   bool empty() const { return steps_.empty(); }
 
  private:

@@ -69,13 +69,13 @@ Pattern Pattern::parse(const JsonNode& node) {
   return literal(text);
 }
 
-std::vector<std::pair<size_t, size_t>> Pattern::matches(std::string_view text) const {
-  std::vector<std::pair<size_t, size_t>> found;
+void Pattern::find(std::string_view text, Matches& found) const {
+  found.clear();
   if (compiled_ == nullptr) {
     for (size_t at = 0; (at = text.find(literal_, at)) != std::string_view::npos; at += literal_.size()) {
       found.emplace_back(at, at + literal_.size());
     }
-    return found;
+    return;
   }
   const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(
       pcre2_match_data_create(1, nullptr), pcre2_match_data_free);
@@ -100,19 +100,19 @@ std::vector<std::pair<size_t, size_t>> Pattern::matches(std::string_view text) c
       at = ends[0] + code_point_at(text, ends[0]).size;
     }
   }
-  return found;
 }
 
-void Pattern::replace(std::string& text, std::string_view by) const {
-  const auto found = matches(text);
+void Pattern::replace(std::string& text, std::string_view by, Matches& found, std::string& spare) const {
+  find(text, found);
   if (found.empty()) return;
-  std::string out;
+  spare.clear();
   size_t at = 0;
   for (const auto& [begin, end] : found) {
-    out.append(text, at, begin - at).append(by);
+    spare.append(text, at, begin - at).append(by);
     at = end;
   }
-  text = out.append(text, at);
+  spare.append(text, at);
+  text.swap(spare);
 }
 
 }  // namespace flashrt

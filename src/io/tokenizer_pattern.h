@@ -19,9 +19,10 @@ class Pattern {
   static Pattern literal(std::string text);
   static Pattern regex(const std::string& source, const std::string& where);
 
-  // Non-overlapping matches from the left, [begin, end) in bytes. `text` is valid UTF-8.
-  std::vector<std::pair<size_t, size_t>> matches(std::string_view text) const;
-  void replace(std::string& text, std::string_view by) const;
+  using Matches = std::vector<std::pair<size_t, size_t>>;  // [begin, end) in bytes
+  // Non-overlapping matches from the left. `text` is valid UTF-8.
+  void find(std::string_view text, Matches& found) const;
+  void replace(std::string& text, std::string_view by, Matches& found, std::string& spare) const;
 
  private:
   struct Compiled;

@@ -32,26 +32,8 @@ struct ByteAlphabet {
 };
 const ByteAlphabet kAlphabet;
 
-// A maximal run: matched by the pattern or between two matches.
-struct Run {
-  size_t begin, end;
-  bool matched;
-};
-
-std::vector<Run> runs_of(const std::vector<std::pair<size_t, size_t>>& matches, size_t size, bool invert) {
-  std::vector<Run> runs;
-  size_t at = 0;
-  for (const auto& [begin, end] : matches) {
-    if (at < begin) runs.push_back({at, begin, invert});
-    runs.push_back({begin, end, !invert});
-    at = end;
-  }
-  if (at < size) runs.push_back({at, size, invert});
-  return runs;
-}
-
-std::vector<std::pair<size_t, size_t>> digits_in(std::string_view text, bool individual) {
-  std::vector<std::pair<size_t, size_t>> found;
+void find_digits(std::string_view text, bool individual, Pattern::Matches& found) {
+  found.clear();
   for (size_t i = 0; i < text.size();) {
     const CodePoint c = code_point_at(text, i);
     const auto category = utf8proc_category(int32_t(c.value));
@@ -63,16 +45,12 @@ std::vector<std::pair<size_t, size_t>> digits_in(std::string_view text, bool ind
       found.emplace_back(i, i + c.size);
     i += c.size;
   }
-  return found;
 }
 
 }  // namespace
 
-std::string bytes_to_printable(std::string_view bytes) {
-  std::string out;
-  out.reserve(bytes.size() + bytes.size() / 4);
+void append_printable(std::string_view bytes, std::string& out) {
   for (const char c : bytes) append_utf8(out, kAlphabet.code[uint8_t(c)]);
-  return out;
 }
 
 bool printable_to_bytes(std::string_view text, std::string& bytes) {
@@ -135,66 +113,79 @@ void PreTokenizer::add(const JsonNode& node) {
   steps_.push_back(std::move(step));
 }
 
-// Cuts one piece where the step's pattern matches, by its behaviour.
-void PreTokenizer::cut(const Step& step, const TextPiece& piece, std::vector<TextPiece>& out) {
-  const auto matches =
-      step.kind == Kind::digits ? digits_in(piece.text, step.individual) : step.pattern->matches(piece.text);
-  std::vector<Run> cuts;
-  bool previous = false;  // whether the run before was matched
-  const std::vector<Run> runs = runs_of(matches, piece.text.size(), step.invert);
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const Run& run = runs[i];
-    bool joins = false;
-    switch (step.behavior) {
-      case Behavior::removed:
-        if (run.matched) continue;
-        break;
-      case Behavior::isolated: break;
-      case Behavior::contiguous: joins = i > 0 && run.matched == previous; break;
-      case Behavior::merged_with_previous: joins = i > 0 && run.matched && !previous; break;
-      case Behavior::merged_with_next: joins = i > 0 && !run.matched && previous; break;
-    }
-    if (joins)
-      cuts.back().end = run.end;
+// Cuts every word where the step's pattern matches, by its behaviour.
+void PreTokenizer::cut(const Step& step, EncodeScratch& scratch) {
+  scratch.spare_words.clear();
+  for (const EncodeScratch::Word& word : scratch.words) {
+    const std::string_view text = std::string_view(scratch.text).substr(word.begin, word.size);
+    if (step.kind == Kind::digits)
+      find_digits(text, step.individual, scratch.matches);
     else
-      cuts.push_back(run);
-    previous = run.matched;
+      step.pattern->find(text, scratch.matches);
+    bool first = true, previous = false;  // previous: whether the run before was matched
+    const auto run = [&](size_t begin, size_t end, bool matched) {
+      if (begin == end || (matched && step.behavior == Behavior::removed)) return;
+      const bool joins =
+          !first && ((step.behavior == Behavior::contiguous && matched == previous) ||
+                     (step.behavior == Behavior::merged_with_previous && matched && !previous) ||
+                     (step.behavior == Behavior::merged_with_next && !matched && previous));
+      if (joins)
+        scratch.spare_words.back().size += end - begin;
+      else
+        scratch.spare_words.push_back({word.begin + begin, end - begin, word.at_start && begin == 0});
+      first = false;
+      previous = matched;
+    };
+    size_t at = 0;
+    for (const auto& [begin, end] : scratch.matches) {
+      run(at, begin, step.invert);
+      run(begin, end, !step.invert);
+      at = end;
+    }
+    run(at, text.size(), step.invert);
   }
-  for (const Run& run : cuts) {
-    out.push_back({piece.text.substr(run.begin, run.end - run.begin), piece.at_start && run.begin == 0});
-  }
+  scratch.words.swap(scratch.spare_words);
 }
 
-void PreTokenizer::apply(const Step& step, TextPiece& piece, std::vector<TextPiece>& out) {
-  if (step.kind == Kind::byte_level) {
-    if (step.prefix_space && !piece.text.starts_with(' ')) piece.text = ' ' + piece.text;
-    const size_t first = out.size();
-    if (step.cuts)
-      cut(step, piece, out);
-    else
-      out.push_back(piece);
-    for (size_t i = first; i < out.size(); ++i) out[i].text = bytes_to_printable(out[i].text);
-  } else if (step.kind == Kind::metaspace) {
-    replace_all(piece.text, " ", step.mark);
-    const bool wanted = step.prepend == Prepend::always || (step.prepend == Prepend::first && piece.at_start);
-    if (wanted && !piece.text.starts_with(step.mark)) piece.text = step.mark + piece.text;
-    if (!step.cuts) {
-      out.push_back(piece);
-      return;
-    }
-    cut(step, piece, out);
-  } else {
-    cut(step, piece, out);
+// Replaces the text of every word by what append(word, text, out) adds to `out`.
+template <class Append>
+void PreTokenizer::rewrite(EncodeScratch& scratch, Append&& append) {
+  scratch.spare_text.clear();
+  for (EncodeScratch::Word& word : scratch.words) {
+    const size_t begin = scratch.spare_text.size();
+    append(word, std::string_view(scratch.text).substr(word.begin, word.size), scratch.spare_text);
+    word.begin = begin;
+    word.size = scratch.spare_text.size() - begin;
   }
+  scratch.text.swap(scratch.spare_text);
 }
 
-void PreTokenizer::split(std::vector<TextPiece>& pieces) const {
+void PreTokenizer::split(EncodeScratch& scratch) const {
+  using Word = EncodeScratch::Word;
   for (const Step& step : steps_) {
-    std::vector<TextPiece> out;
-    for (TextPiece& piece : pieces) {
-      if (!piece.text.empty()) apply(step, piece, out);
+    if (step.kind == Kind::byte_level && step.prefix_space) {
+      rewrite(scratch, [](const Word&, std::string_view text, std::string& out) {
+        if (!text.starts_with(' ')) out += ' ';
+        out += text;
+      });
+    } else if (step.kind == Kind::metaspace) {
+      rewrite(scratch, [&](const Word& word, std::string_view text, std::string& out) {
+        const bool wanted =
+            step.prepend == Prepend::always || (step.prepend == Prepend::first && word.at_start);
+        if (wanted && !text.starts_with(' ') && !text.starts_with(step.mark)) out += step.mark;
+        for (const char c : text) {
+          if (c == ' ')
+            out += step.mark;
+          else
+            out += c;
+        }
+      });
     }
-    pieces = std::move(out);
+    if (step.cuts) cut(step, scratch);
+    if (step.kind == Kind::byte_level) {
+      rewrite(scratch,
+              [](const Word&, std::string_view text, std::string& out) { append_printable(text, out); });
+    }
   }
 }
 

@@ -6,19 +6,16 @@
 #include <vector>
 
 #include "io/tokenizer_pattern.h"
+#include "io/tokenizer_scratch.h"
 
 namespace flashrt {
-
-struct TextPiece {
-  std::string text;
-  bool at_start = false;  // whether it begins at the first byte of the caller's text
-};
 
 class PreTokenizer {
  public:
   PreTokenizer() = default;
   explicit PreTokenizer(const JsonNode& node) { add(node); }
-  void split(std::vector<TextPiece>& pieces) const;
+  // Cuts scratch.words, ranges of scratch.text, which may be rewritten on the way.
+  void split(EncodeScratch& scratch) const;
 
  private:
   enum class Kind { split, byte_level, metaspace, digits };
@@ -33,14 +30,15 @@ class PreTokenizer {
     std::string mark;
   };
   void add(const JsonNode& node);
-  static void cut(const Step& step, const TextPiece& piece, std::vector<TextPiece>& out);
-  static void apply(const Step& step, TextPiece& piece, std::vector<TextPiece>& out);
+  static void cut(const Step& step, EncodeScratch& scratch);
+  template <class Append>
+  static void rewrite(EncodeScratch& scratch, Append&& append);
   std::vector<Step> steps_;
 };
 
 // Byte-level alphabet: each byte has a printable code point (33…126, 161…172, 174…255 map to themselves, the
 // other 68 to U+0100 and up, in order).
-std::string bytes_to_printable(std::string_view bytes);
+void append_printable(std::string_view bytes, std::string& out);
 // The inverse; false when `text` has a code point outside the alphabet.
 bool printable_to_bytes(std::string_view text, std::string& bytes);
 

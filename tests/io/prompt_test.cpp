@@ -3,9 +3,23 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <limits>
+#include <new>
 
 #include "base/error.h"
+
+namespace {
+std::atomic<int> g_allocations = 0;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++g_allocations;
+  if (void* p = std::malloc(size ? size : 1)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace flashrt {
 namespace {
@@ -81,6 +95,26 @@ TEST(Prompt, TooLongIsCutAtTheEnd) {
   e.set_text("go");
   EXPECT_LE(e.encode().size(), 6u);
   EXPECT_FALSE(e.truncated());
+}
+
+TEST(Prompt, ANewStateAllocatesNothing) {
+  for (const char* name : {"gemma_like.model", "gemma_like.json", "llama_like.json"}) {
+    PolicyConfig config;
+    config.prompt = PromptRule::openpi;
+    config.state_in_prompt = true;
+    config.max_prompt_tokens = 400;
+    PromptEncoder e(Tokenizer::load(FLASHRT_TEST_DATA "/tokenizer/" + std::string(name)), config);
+    e.set_text("fold the towel, überaus ordentlich 折り紙");
+    std::vector<float> state(32);
+    for (int step = 0; step < 300; ++step) {
+      for (size_t i = 0; i < state.size(); ++i)
+        state[i] = float((step * 37 + int(i) * 101) % 260) / 128 - 1.01f;
+      const int before = g_allocations;
+      e.encode(state);
+      ASSERT_EQ(g_allocations, before) << name << " step " << step;
+    }
+    EXPECT_FALSE(e.truncated());
+  }
 }
 
 template <class F>
