@@ -20,7 +20,7 @@ constexpr const char* kPlainSteps[] = {
     "absolute_actions_processor",
 };
 
-bool exists(const fs::path& path) {
+bool is_there(const fs::path& path) {
   std::error_code error;
   return fs::exists(path, error);
 }
@@ -67,7 +67,7 @@ class LeRobotProcessors {
 
   void read(const std::string& file, bool post) {
     const std::string path = (fs::path(directory_) / file).string();
-    if (!exists(path)) {
+    if (!is_there(path)) {
       result_.warnings.push_back(
           fmt::format("{} is missing: {} are not normalised", path, post ? "actions" : "states"));
       return;
@@ -155,7 +155,7 @@ bool read_embedded_statistics(const TensorStore& store, PolicyConfig& config, Pr
 ProcessorResult read_lerobot_processors(const std::string& directory, const TensorStore& store,
                                         PolicyConfig& config) {
   LeRobotProcessors processors(directory, config);
-  if (!exists(fs::path(directory) / "policy_preprocessor.json") &&
+  if (!is_there(fs::path(directory) / "policy_preprocessor.json") &&
       read_embedded_statistics(store, config, processors.result_)) {
     return processors.result_;
   }
@@ -195,7 +195,7 @@ ProcessorResult read_openpi_assets(const std::string& directory, const std::stri
 ProcessorResult read_transformers_processor(const std::string& directory, PolicyConfig& config) {
   ProcessorResult result;
   const std::string path = (fs::path(directory) / "processor_config.json").string();
-  if (!exists(path)) {
+  if (!is_there(path)) {
     result.warnings.push_back(fmt::format("{} is missing: nothing is normalised", path));
     return result;
   }
