@@ -47,7 +47,8 @@ void launch_gemv(const Problem& p, std::vector<Launch>& out) {
   constexpr int kWarps = 4;
   const int rows = params.m == 1 ? 1 : params.m <= 4 ? 4 : 16;
   const char* kernel = rows == 1 ? "linear_gemv_1" : rows == 4 ? "linear_gemv_4" : "linear_gemv_16";
-  out.push_back(Launch::of(kernel, dim3(tiles((params.n + 1) / 2, kWarps), tiles(params.m, rows)), kWarps * 32, params));
+  out.push_back(Launch::of(kernel, dim3(tiles((params.n + 1) / 2, kWarps), tiles(params.m, rows)),
+                           kWarps * 32, params));
 }
 
 bool fits_mma(const Problem& p) {
@@ -62,8 +63,9 @@ void launch_mma(const Problem& p, std::vector<Launch>& out) {
   const int tile = large ? 128 : 64, stages = large ? 3 : 4;
   const char* kernel = large ? (bf16 ? "linear_mma_bf16_128x128" : "linear_mma_f16_128x128")
                              : (bf16 ? "linear_mma_bf16_64x64" : "linear_mma_f16_64x64");
-  const unsigned shared = unsigned(stages * 2 * tile * 64 * 2);   // x and w tiles, 64 elements of 2 bytes deep
-  out.push_back(Launch::of(kernel, dim3(tiles(params.m, tile), tiles(params.n, tile)), large ? 256 : 128, params, shared));
+  const unsigned shared = unsigned(stages * 2 * tile * 64 * 2);  // x and w tiles, 64 elements of 2 bytes deep
+  out.push_back(Launch::of(kernel, dim3(tiles(params.m, tile), tiles(params.n, tile)), large ? 256 : 128,
+                           params, shared));
 }
 
 void launch_simt(const Problem& p, std::vector<Launch>& out) {

@@ -9,7 +9,9 @@ namespace flashrt::cuda {
 
 namespace {
 
-bool fits_rows(const Problem& p) { return elements_only(p) && p.line.attrs<NormAttrs>().kind != NormKind::none; }
+bool fits_rows(const Problem& p) {
+  return elements_only(p) && p.line.attrs<NormAttrs>().kind != NormKind::none;
+}
 
 void launch_rows(const Problem& p, std::vector<Launch>& out) {
   const auto attrs = p.line.attrs<NormAttrs>();
@@ -25,7 +27,8 @@ void launch_rows(const Problem& p, std::vector<Launch>& out) {
       .packed = packed(shape.cols, p.in_stride(0)),
   };
   const unsigned packs = unsigned((shape.cols + 7) / 8);
-  out.push_back(Launch::of("norm_rows", unsigned(shape.rows), std::min(1024u, (packs + 31) / 32 * 32), params));
+  out.push_back(
+      Launch::of("norm_rows", unsigned(shape.rows), std::min(1024u, (packs + 31) / 32 * 32), params));
 }
 
 constexpr Implementation kTable[] = {{"rows", fits_rows, launch_rows}};

@@ -42,7 +42,9 @@ constexpr bool packed(Widths... widths) {
 }
 
 // The grid of `threads`-wide blocks with a thread per item; per pack of 8 columns of a row.
-inline dim3 grid_of(int64_t items, int threads = 256) { return dim3(unsigned((items + threads - 1) / threads)); }
+inline dim3 grid_of(int64_t items, int threads = 256) {
+  return dim3(unsigned((items + threads - 1) / threads));
+}
 inline dim3 grid_of_packs(int64_t rows, int64_t cols, int threads = 256) {
   return grid_of(rows * ((cols + 7) / 8), threads);
 }

@@ -23,13 +23,20 @@ std::span<const Implementation> implementations(const OpDef& op) {
     std::span<const Implementation> (*table)();
   };
   static constexpr Row rows[] = {
-      {&kNormOp, norm_table},           {&kActivationOp, activation_table},
-      {&kResidualOp, residual_table},   {&kRopeOp, rope_table},
-      {&kRopeAppendOp, rope_append_table}, {&kAppendOp, append_table},
-      {&kAttentionOp, attention_table}, {&kLinearOp, linear_table},
-      {&kSplitOp, split_table},         {&kConcatOp, concat_table},
-      {&kEmbeddingOp, embedding_table}, {&kImagePatchesOp, image_patches_table},
-      {&kTimeEmbeddingOp, time_embedding_table}, {&kEulerStepOp, euler_step_table},
+      {&kNormOp, norm_table},
+      {&kActivationOp, activation_table},
+      {&kResidualOp, residual_table},
+      {&kRopeOp, rope_table},
+      {&kRopeAppendOp, rope_append_table},
+      {&kAppendOp, append_table},
+      {&kAttentionOp, attention_table},
+      {&kLinearOp, linear_table},
+      {&kSplitOp, split_table},
+      {&kConcatOp, concat_table},
+      {&kEmbeddingOp, embedding_table},
+      {&kImagePatchesOp, image_patches_table},
+      {&kTimeEmbeddingOp, time_embedding_table},
+      {&kEulerStepOp, euler_step_table},
   };
   for (const Row& row : rows) {
     if (row.op == &op) return row.table();

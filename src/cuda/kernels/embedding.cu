@@ -18,7 +18,7 @@ extern "C" __global__ void embedding_rows(const __grid_constant__ EmbeddingParam
     for (int j = 0; j < kPack; ++j) v[j] *= p.scale;
   } else {
 #pragma unroll
-    for (int j = 0; j < kPack; ++j) v[j] = __int_as_float(0x7fffffff);   // NaN
+    for (int j = 0; j < kPack; ++j) v[j] = __int_as_float(0x7fffffff);  // NaN
   }
   store_pack(p.y.data, p.y.type, size_t(at.row) * p.y.stride + at.col, v, at.count, p.packed);
 }

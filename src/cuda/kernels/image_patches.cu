@@ -18,7 +18,7 @@ extern "C" __global__ void image_patches_rows(const __grid_constant__ PatchParam
     const int c = at.col + j, channel = c / area, within = c % area;
     const int y = gy * p.patch + within / p.patch, x = gx * p.patch + within % p.patch;
     v[j] = 0.f;
-    if (channel >= 3) continue;   // columns up to the multiple of 8
+    if (channel >= 3) continue;  // columns up to the multiple of 8
     if (p.bytes) {
       const size_t pixel = (size_t(view) * p.size + y) * p.size + x;
       v[j] = float(static_cast<const uint8_t*>(p.image)[pixel * 3 + channel]) / 255.f * 2.f - 1.f;
@@ -26,7 +26,8 @@ extern "C" __global__ void image_patches_rows(const __grid_constant__ PatchParam
       v[j] = static_cast<const float*>(p.image)[((size_t(view) * 3 + channel) * p.size + y) * p.size + x];
     }
   }
-  store_pack(p.y.data, p.y.type, size_t(at.row) * p.y.stride + at.col, v, kPack, true);   // cols are whole packs
+  store_pack(p.y.data, p.y.type, size_t(at.row) * p.y.stride + at.col, v, kPack,
+             true);  // cols are whole packs
 }
 
 }  // namespace flashrt

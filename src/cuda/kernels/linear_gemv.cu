@@ -1,5 +1,5 @@
-// Linear layer for few rows of x, any element types: a warp streams two rows of w (a gated pair's gate and up) past
-// all rows of x.
+// Linear layer for few rows of x, any element types: a warp streams two rows of w (a gated pair's gate and
+// up) past all rows of x.
 #include "cuda/kernels/common/linear_finish.cuh"
 #include "cuda/kernels/common/pdl.cuh"
 #include "cuda/kernels/common/reduce.cuh"
@@ -57,10 +57,10 @@ __device__ void linear_gemv(const LinearTileParams& p) {
 
 }  // namespace
 
-#define FLASHRT_LINEAR_GEMV(rows)                                                                 \
-  extern "C" __global__ void __launch_bounds__(128, 4) linear_gemv_##rows(                        \
-      const __grid_constant__ LinearTileParams p) {                                               \
-    linear_gemv<rows>(p);                                                                         \
+#define FLASHRT_LINEAR_GEMV(rows)                                      \
+  extern "C" __global__ void __launch_bounds__(128, 4)                 \
+      linear_gemv_##rows(const __grid_constant__ LinearTileParams p) { \
+    linear_gemv<rows>(p);                                              \
   }
 FLASHRT_LINEAR_GEMV(1)
 FLASHRT_LINEAR_GEMV(4)

@@ -1,4 +1,5 @@
-// Linear layer of half types on mma.sync (sm_80 and later): tiles through a ring of asynchronous copies, any m, n, k.
+// Linear layer of half types on mma.sync (sm_80 and later): tiles through a ring of asynchronous copies, any
+// m, n, k.
 #include "cuda/kernels/common/linear_finish.cuh"
 #include "cuda/kernels/common/mma_sync.cuh"
 #include "cuda/kernels/common/pdl.cuh"
@@ -7,9 +8,10 @@ namespace flashrt {
 
 namespace {
 
-constexpr int kDepth = 64, kRowBytes = kDepth * 2;   // k per stage
+constexpr int kDepth = 64, kRowBytes = kDepth * 2;  // k per stage
 
-// Address of 16-byte chunk `chunk` of a tile's row: chunks are permuted within the row against bank conflicts.
+// Address of 16-byte chunk `chunk` of a tile's row: chunks are permuted within the row against bank
+// conflicts.
 __device__ __forceinline__ uint32_t chunk_address(uint32_t tile, int row, int chunk) {
   return tile + row * kRowBytes + ((chunk ^ (row & 7)) << 4);
 }
@@ -19,7 +21,7 @@ template <class T, int Rows, int Columns, int WarpRows, int WarpColumns, int Sta
 struct LinearMma {
   static constexpr int kThreads = 32 * WarpRows * WarpColumns;
   static constexpr int kStageBytes = (Rows + Columns) * kRowBytes;
-  static constexpr int kM = Rows / WarpRows / 16, kN = Columns / WarpColumns / 8;   // fragments of a warp
+  static constexpr int kM = Rows / WarpRows / 16, kN = Columns / WarpColumns / 8;  // fragments of a warp
   static_assert(kN % 2 == 0 && Rows % 16 == 0);
 
   const LinearTileParams& p;
@@ -36,7 +38,8 @@ struct LinearMma {
       const int source_row = row_of(row), k = k0 + chunk * 8;
       const int bytes = source_row < 0 ? 0 : max(0, min(16, (p.k - k) * 2));
       const T* data = static_cast<const T*>(from.data);
-      copy_async_16(chunk_address(tile, row, chunk), bytes > 0 ? data + size_t(source_row) * from.stride + k : data, bytes);
+      copy_async_16(chunk_address(tile, row, chunk),
+                    bytes > 0 ? data + size_t(source_row) * from.stride + k : data, bytes);
     }
   }
   __device__ void load_x(int step) const {
@@ -59,13 +62,16 @@ struct LinearMma {
         ldmatrix_x4(chunk_address(xs, warp_row + i * 16 + lane % 16, kk * 2 + lane / 16), a[i]);
       }
 #pragma unroll
-      for (int j = 0; j < kN / 2; ++j) {   // two fragments of 8 columns: lanes 0–7 k, 8–15 k + 8, then the next 8 columns
-        ldmatrix_x4(chunk_address(ws, warp_column + j * 16 + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2), b[j]);
+      for (int j = 0; j < kN / 2;
+           ++j) {  // two fragments of 8 columns: lanes 0–7 k, 8–15 k + 8, then the next 8 columns
+        ldmatrix_x4(chunk_address(ws, warp_column + j * 16 + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2),
+                    b[j]);
       }
 #pragma unroll
       for (int i = 0; i < kM; ++i) {
 #pragma unroll
-        for (int j = 0; j < kN; ++j) mma_16816<T>(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        for (int j = 0; j < kN; ++j)
+          mma_16816<T>(sum[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
       }
     }
   }
@@ -105,12 +111,12 @@ struct LinearMma {
 #pragma unroll
     for (int s = 0; s < Stages - 1; ++s) {
       if (s < steps) load_x(s);
-      copy_async_commit();   // the first group also holds every w tile above
+      copy_async_commit();  // the first group also holds every w tile above
     }
     float sum[kM][kN][4] = {};
     for (int step = 0; step < steps; ++step) {
       copy_async_wait<Stages - 2>();
-      __syncthreads();   // this stage has landed, and everyone is done with the one refilled below
+      __syncthreads();  // this stage has landed, and everyone is done with the one refilled below
       if (step + Stages - 1 < steps) {
         load_w(step + Stages - 1);
         load_x(step + Stages - 1);
@@ -125,13 +131,13 @@ struct LinearMma {
 }  // namespace
 
 // grid: (tiles of x, tiles of w); Columns rows of w are Columns result columns, or Columns/2 of a pair.
-#define FLASHRT_LINEAR_MMA(name, T, rows, columns, warp_rows, warp_columns, stages)                          \
-  extern "C" __global__ void __launch_bounds__(32 * warp_rows * warp_columns)                                \
-      linear_mma_##name##_##rows##x##columns(const __grid_constant__ LinearTileParams p) {                   \
-    extern __shared__ __align__(128) unsigned char ring[];                                                   \
-    LinearMma<T, rows, columns, warp_rows, warp_columns, stages>{                                            \
-        p, smem_u32(ring), int(blockIdx.x) * rows, int(blockIdx.y) * (p.pair ? columns / 2 : columns)}       \
-        .run();                                                                                              \
+#define FLASHRT_LINEAR_MMA(name, T, rows, columns, warp_rows, warp_columns, stages)                    \
+  extern "C" __global__ void __launch_bounds__(32 * warp_rows * warp_columns)                          \
+      linear_mma_##name##_##rows##x##columns(const __grid_constant__ LinearTileParams p) {             \
+    extern __shared__ __align__(128) unsigned char ring[];                                             \
+    LinearMma<T, rows, columns, warp_rows, warp_columns, stages>{                                      \
+        p, smem_u32(ring), int(blockIdx.x) * rows, int(blockIdx.y) * (p.pair ? columns / 2 : columns)} \
+        .run();                                                                                        \
   }
 FLASHRT_LINEAR_MMA(bf16, __nv_bfloat16, 128, 128, 2, 4, 3)
 FLASHRT_LINEAR_MMA(bf16, __nv_bfloat16, 64, 64, 2, 2, 4)

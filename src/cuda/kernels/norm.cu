@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(1024) norm_rows(const __grid_consta
   const size_t row = blockIdx.x;
   const int first = int(threadIdx.x) * kPack, step = int(blockDim.x) * kPack;
   float held[kPack];
-  const auto load = [&](float (&v)[kPack], int c) {
+  const auto load = [&](float(&v)[kPack], int c) {
     load_pack(v, p.x.data, p.x.type, row * p.x.stride + c, max(0, min(kPack, p.cols - c)), p.packed);
   };
   load(held, first);
@@ -30,14 +30,14 @@ extern "C" __global__ void __launch_bounds__(1024) norm_rows(const __grid_consta
   float mean = 0.f;
   if (p.rule == NormRule::layer) {
     float sum = 0.f;
-    each([&](float (&v)[kPack], int, int) {
+    each([&](float(&v)[kPack], int, int) {
 #pragma unroll
       for (int j = 0; j < kPack; ++j) sum += v[j];
     });
     mean = block_total(sum, partial) / float(p.cols);
   }
   float squares = 0.f;
-  each([&](float (&v)[kPack], int, int count) {
+  each([&](float(&v)[kPack], int, int count) {
 #pragma unroll
     for (int j = 0; j < kPack; ++j) {
       const float d = j < count ? v[j] - mean : 0.f;
@@ -46,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(1024) norm_rows(const __grid_consta
   });
   const float inverse = 1.f / sqrtf(block_total(squares, partial) / float(p.cols) + p.eps);
   const float one = p.rule == NormRule::layer ? 0.f : 1.f;
-  each([&](float (&v)[kPack], int c, int count) {
+  each([&](float(&v)[kPack], int c, int count) {
     float scale[kPack], shift[kPack] = {}, y[kPack];
     load_pack(scale, p.scale.data, p.scale.type, c, count, p.packed);
     if (p.shift.data != nullptr) load_pack(shift, p.shift.data, p.shift.type, c, count, p.packed);

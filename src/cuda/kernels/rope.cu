@@ -19,7 +19,7 @@ extern "C" __global__ void rope_rows(const __grid_constant__ RopeParams p) {
   float a = load_element(p.x.data, p.x.type, from), b = load_element(p.x.data, p.x.type, from + half);
   if (head < p.rotated_heads) {
     const int64_t entry = max(int64_t(0), min(int64_t(p.positions) - 1, position));
-    const float2 turn = *reinterpret_cast<const float2*>(p.table + entry * p.head_dim + 2 * i);   // cos, sin
+    const float2 turn = *reinterpret_cast<const float2*>(p.table + entry * p.head_dim + 2 * i);  // cos, sin
     const float turned = a * turn.x - b * turn.y;
     b = b * turn.x + a * turn.y;
     a = turned;

@@ -23,7 +23,8 @@ extern "C" __global__ void time_embedding_rows(const __grid_constant__ TimeEmbed
   pdl_wait();
   const int index = int(blockIdx.x * blockDim.x + threadIdx.x), row = index / p.half, i = index % p.half;
   if (row >= p.rows) return;
-  const float2 v = p.in_double ? sine_and_cosine<double>(p, i, p.t[row]) : sine_and_cosine<float>(p, i, p.t[row]);
+  const float2 v =
+      p.in_double ? sine_and_cosine<double>(p, i, p.t[row]) : sine_and_cosine<float>(p, i, p.t[row]);
   store_element(p.y.data, p.y.type, size_t(row) * p.y.stride + i, v.x);
   store_element(p.y.data, p.y.type, size_t(row) * p.y.stride + p.half + i, v.y);
 }

@@ -5,7 +5,7 @@
 
 namespace flashrt {
 
-constexpr int kPack = 8;   // elements: 16 bytes of a half type
+constexpr int kPack = 8;  // elements: 16 bytes of a half type
 
 __device__ __forceinline__ float load_element(const void* data, Element type, size_t i) {
   switch (type) {
@@ -26,15 +26,20 @@ __device__ __forceinline__ void store_element(void* data, Element type, size_t i
 // Two neighbours; the address of element i is a multiple of their size.
 __device__ __forceinline__ void store_two(void* data, Element type, size_t i, float a, float b) {
   switch (type) {
-    case Element::bf16: *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(data) + i) = pack2<__nv_bfloat16>(a, b); break;
-    case Element::f16: *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(data) + i) = pack2<__half>(a, b); break;
+    case Element::bf16:
+      *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(data) + i) = pack2<__nv_bfloat16>(a, b);
+      break;
+    case Element::f16:
+      *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(data) + i) = pack2<__half>(a, b);
+      break;
     default: *reinterpret_cast<float2*>(static_cast<float*>(data) + i) = make_float2(a, b);
   }
 }
 
-// Elements i … i + count − 1 (count ≤ 8), the rest of v zero. With `packed` a full pack is read in 16-byte accesses.
-__device__ __forceinline__ void load_pack(float (&v)[kPack], const void* data, Element type, size_t i, int count,
-                                          bool packed) {
+// Elements i … i + count − 1 (count ≤ 8), the rest of v zero. With `packed` a full pack is read in 16-byte
+// accesses.
+__device__ __forceinline__ void load_pack(float (&v)[kPack], const void* data, Element type, size_t i,
+                                          int count, bool packed) {
   if (!packed || count < kPack) {
 #pragma unroll
     for (int j = 0; j < kPack; ++j) v[j] = j < count ? load_element(data, type, i + j) : 0.f;
@@ -55,8 +60,8 @@ __device__ __forceinline__ void load_pack(float (&v)[kPack], const void* data, E
   }
 }
 
-__device__ __forceinline__ void store_pack(void* data, Element type, size_t i, const float (&v)[kPack], int count,
-                                           bool packed) {
+__device__ __forceinline__ void store_pack(void* data, Element type, size_t i, const float (&v)[kPack],
+                                           int count, bool packed) {
   if (!packed || count < kPack) {
 #pragma unroll
     for (int j = 0; j < kPack; ++j) {
@@ -76,7 +81,8 @@ __device__ __forceinline__ void store_pack(void* data, Element type, size_t i, c
     words[j] = type == Element::bf16 ? pack2<__nv_bfloat16>(v[2 * j], v[2 * j + 1])
                                      : pack2<__half>(v[2 * j], v[2 * j + 1]);
   }
-  *reinterpret_cast<uint4*>(static_cast<uint16_t*>(data) + i) = make_uint4(words[0], words[1], words[2], words[3]);
+  *reinterpret_cast<uint4*>(static_cast<uint16_t*>(data) + i) =
+      make_uint4(words[0], words[1], words[2], words[3]);
 }
 
 // The pack of this thread when a grid of one-dimensional blocks covers rows × ⌈cols / 8⌉ packs.
@@ -87,7 +93,7 @@ struct PackPlace {
 };
 __device__ __forceinline__ PackPlace pack_place(int rows, int cols) {
   const uint32_t per_row = (uint32_t(cols) + kPack - 1) / kPack;
-  const uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;   // fewer than 2³² packs
+  const uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;  // fewer than 2³² packs
   const uint32_t row = index / per_row;
   const int col = int(index % per_row) * kPack;
   return {row, col, min(kPack, cols - col), row < uint32_t(rows)};

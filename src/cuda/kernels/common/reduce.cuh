@@ -9,7 +9,8 @@ __device__ __forceinline__ float warp_total(float v) {
   return v;
 }
 
-// The sum over the block, in every thread. `partial` holds 32 floats of shared memory and may be reused at once.
+// The sum over the block, in every thread. `partial` holds 32 floats of shared memory and may be reused at
+// once.
 __device__ __forceinline__ float block_total(float v, float* partial) {
   v = warp_total(v);
   const int warps = (blockDim.x + 31) / 32;

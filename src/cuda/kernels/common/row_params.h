@@ -5,11 +5,11 @@
 
 namespace flashrt {
 
-enum class NormRule : int { layer, rms };           // rms: weights are 1 + scale
+enum class NormRule : int { layer, rms };  // rms: weights are 1 + scale
 enum class PointFunction : int { none, gelu, silu };
 
 struct NormParams {
-  Source x, scale, shift;   // [rows, cols], [1, cols], [1, cols] or absent
+  Source x, scale, shift;  // [rows, cols], [1, cols], [1, cols] or absent
   Target y;
   int cols;
   NormRule rule;
@@ -18,7 +18,7 @@ struct NormParams {
 };
 
 struct ActivationParams {
-  Source x;                 // [rows, cols], or gate | up: [rows, 2·cols] for a pair
+  Source x;  // [rows, cols], or gate | up: [rows, 2·cols] for a pair
   Target y;
   int rows, cols;
   PointFunction function;
@@ -26,34 +26,35 @@ struct ActivationParams {
 };
 
 struct ResidualParams {
-  Source x, y, gate;        // [period, cols], [rows, cols], [1, cols] or absent
+  Source x, y, gate;  // [period, cols], [rows, cols], [1, cols] or absent
   Target out;
   int rows, cols, period;
   bool packed;
 };
 
-// Rows of x to rows of y, from y's row *position on; y holds `capacity` rows and is never written beyond them.
+// Rows of x to rows of y, from y's row *position on; y holds `capacity` rows and is never written beyond
+// them.
 struct CopyParams {
   Source x;
   Target y;
-  const int* position;      // null: 0
+  const int* position;  // null: 0
   int rows, cols, capacity;
   bool packed;
 };
 
 // Heads [0, rotated_heads) of x are rotated; head h goes to target 0, 1 or 2 by where its columns lie.
 struct RopeParams {
-  Source x;                 // [rows, (heads[0] + heads[1] + heads[2])·head_dim]
-  Target y[3];              // q, and the caches of k and v, which are appended to at *position
+  Source x;     // [rows, (heads[0] + heads[1] + heads[2])·head_dim]
+  Target y[3];  // q, and the caches of k and v, which are appended to at *position
   int heads[3];
   int rotated_heads;
-  int rows, head_dim, capacity, positions;   // rows of the caches, rows of the table
-  const float* table;       // [positions, head_dim] of (cos, sin) pairs
-  const int* position;      // null: 0
+  int rows, head_dim, capacity, positions;  // rows of the caches, rows of the table
+  const float* table;                       // [positions, head_dim] of (cos, sin) pairs
+  const int* position;                      // null: 0
 };
 
 struct EmbeddingParams {
-  const int* ids;           // [rows]
+  const int* ids;  // [rows]
   Source table;
   Target y;
   int rows, cols, vocabulary;
@@ -62,15 +63,15 @@ struct EmbeddingParams {
 };
 
 struct PatchParams {
-  const void* image;        // bytes: u8 [views, size, size, 3]; else f32 [views, 3, size, size]
-  Target y;                 // [views·(size/patch)², cols]
+  const void* image;  // bytes: u8 [views, size, size, 3]; else f32 [views, 3, size, size]
+  Target y;           // [views·(size/patch)², cols]
   int rows, cols, size, patch;
   bool bytes;
 };
 
 struct TimeEmbeddingParams {
-  const float* t;           // [rows]
-  Target y;                 // [rows, 2·half]
+  const float* t;  // [rows]
+  Target y;        // [rows, 2·half]
   int rows, half;
   double min_period, max_period;
   bool in_double;
@@ -78,7 +79,7 @@ struct TimeEmbeddingParams {
 
 struct EulerParams {
   const float* x;
-  Source v;                 // contiguous, as all three
+  Source v;  // contiguous, as all three
   float* y;
   int64_t size;
   float dt;
