@@ -53,16 +53,20 @@ struct AttentionArgs {
 };
 
 // Instances of the split kernel: X(name, head_dim, value columns per block, warpgroups, keys per tile, key stages,
-// value stages, row tiles per cluster that share the key stream by multicast).
-#define FLASHRT_ATTENTION_SPLIT(X)                            \
-  X(attention_d256_rows128_keys64, 256, 256, 2, 64, 3, 2, 1)  \
-  X(attention_d256_rows128_keys80, 256, 256, 2, 80, 2, 2, 1)  \
-  X(attention_d256_pair128_keys64, 256, 256, 2, 64, 3, 2, 2)  \
-  X(attention_d256_pair128_keys80, 256, 256, 2, 80, 2, 2, 2)  \
-  X(attention_d256_rows64_keys64, 256, 128, 1, 64, 1, 1, 1)   \
-  X(attention_d256_rows64_keys96, 256, 128, 1, 96, 1, 1, 1)   \
-  X(attention_d256_rows64_keys128, 256, 128, 1, 128, 1, 1, 1) \
-  X(attention_d128_rows128_keys128, 128, 128, 2, 128, 2, 2, 1)
+// value stages, row tiles per cluster that share the key stream by multicast, warpgroups take turns).
+#define FLASHRT_ATTENTION_SPLIT(X)                               \
+  X(attention_d256_rows128_keys64, 256, 256, 2, 64, 3, 2, 1, 0)  \
+  X(attention_d256_rows128_keys80, 256, 256, 2, 80, 2, 2, 1, 0)  \
+  X(attention_d256_pair128_keys64, 256, 256, 2, 64, 3, 2, 2, 0)  \
+  X(attention_d256_pair128_keys80, 256, 256, 2, 80, 2, 2, 2, 0)  \
+  X(attention_d256_turn128_keys64, 256, 256, 2, 64, 3, 2, 1, 1)  \
+  X(attention_d256_turn128_keys80, 256, 256, 2, 80, 2, 2, 1, 1)  \
+  X(attention_d256_pairturn128_keys80, 256, 256, 2, 80, 2, 2, 2, 1)  \
+  X(attention_d256_rows64_keys64, 256, 128, 1, 64, 1, 1, 1, 0)   \
+  X(attention_d256_rows64_keys96, 256, 128, 1, 96, 1, 1, 1, 0)   \
+  X(attention_d256_rows64_keys128, 256, 128, 1, 128, 1, 1, 1, 0) \
+  X(attention_d256_full64_keys96, 256, 256, 1, 96, 1, 1, 1, 0)   \
+  X(attention_d128_rows128_keys128, 128, 128, 2, 128, 2, 2, 1, 0)
 
 // Dynamic shared memory of an instance: q, key ring, value ring, barriers, slack for 1,024-byte alignment.
 constexpr int32_t attention_split_smem(int d, int v, int groups, int keys, int k_stages, int v_stages) {

@@ -1,6 +1,6 @@
-// Pieces shared by the wgmma attention kernels: online softmax on accumulator fragments, remote stores, output rows.
-// Fragment layout (wgmma.cuh): register 4g + 2h + e of thread t holds row 16·(warp % 4) + lane/4 + 8h, column
-// 8g + 2·(lane % 4) + e.
+// Pieces shared by the wgmma attention kernels: online softmax on accumulator fragments, remote stores,
+// output rows. Fragment layout (wgmma.cuh): register 4g + 2h + e of thread t holds row 16·(warp % 4) + lane/4
+// + 8h, column 8g + 2·(lane % 4) + e.
 #pragma once
 #include "cuda/kernels/common/attention_params.h"
 #include "cuda/kernels/common/pdl.cuh"
@@ -22,6 +22,15 @@ __device__ __forceinline__ int attention_keys(const AttentionParams& p) {
   return max(0, min(keys, p.rows_k));
 }
 
+// What follows may not be scheduled before the non-negative x is known (ptxas hoists waits for wgmma over
+// arithmetic that should run in their shadow; it does not cross a branch).
+__device__ __forceinline__ void after(float x) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ge.f32 p, %0, 0f00000000;\n@p bra known;\nnanosleep.u32 1;\nknown:\n}\n" ::"f"(
+          x)
+      : "memory");
+}
+
 // Maximum and sum over the four lanes that hold one row.
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
@@ -32,8 +41,9 @@ __device__ __forceinline__ float quad_sum(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-// Running softmax of the two rows of a thread. `top` is the reference of the exponent in units of log2: the row
-// maximum, or up to 8 below it (results are exact for any reference; a lazy one saves most rescales of the output).
+// Running softmax of the two rows of a thread. `top` is the reference of the exponent in units of log2: the
+// row maximum, or up to 8 below it (results are exact for any reference; a lazy one saves most rescales of
+// the output).
 struct SoftmaxRows {
   float top[2] = {-INFINITY, -INFINITY};
   float sum[2] = {0.f, 0.f};  // this thread's columns only, until quad_sum
@@ -75,7 +85,8 @@ struct SoftmaxRows {
   }
 };
 
-// Scores of columns at or beyond the row's limit become −∞. `column` is the key index of this thread's first column.
+// Scores of columns at or beyond the row's limit become −∞. `column` is the key index of this thread's first
+// column.
 template <int Count>
 __device__ __forceinline__ void mask_scores(float (&s)[Count], int column, const int (&limit)[2]) {
 #pragma unroll
@@ -95,8 +106,8 @@ __device__ __forceinline__ void pack_weights(const float (&s)[Count], uint32_t (
   }
 }
 
-// Stores 16 consecutive columns of one row held by a quad: this thread has columns 2q, 2q+1 (x) and 8+2q, 9+2q (y).
-// Lanes swap halves so that each writes 8 bytes. Every lane of the warp must call it.
+// Stores 16 consecutive columns of one row held by a quad: this thread has columns 2q, 2q+1 (x) and 8+2q,
+// 9+2q (y). Lanes swap halves so that each writes 8 bytes. Every lane of the warp must call it.
 __device__ __forceinline__ void store_columns16(__nv_bfloat16* row, bool valid, uint32_t x, uint32_t y) {
   const int q = threadIdx.x & 3;
   const uint32_t other = __shfl_xor_sync(0xffffffffu, q & 1 ? x : y, 1);
@@ -104,21 +115,34 @@ __device__ __forceinline__ void store_columns16(__nv_bfloat16* row, bool valid, 
   if (valid) *reinterpret_cast<uint2*>(row + (q & 1 ? 6 + 2 * q : 2 * q)) = value;
 }
 
-// Stores to shared memory of another block of the cluster that complete, by bytes, on a barrier of that block.
-__device__ __forceinline__ void st_async_f4(uint32_t addr, uint32_t bar, float a, float b, float c, float d) {
+// Stores to shared memory of another block of the cluster that complete, by bytes, on a barrier of that
+// block.
+__device__ __forceinline__ void st_async_f4(bool active, uint32_t addr, uint32_t bar, float a, float b,
+                                            float c, float d) {
   asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(addr),
-      "f"(a), "f"(b), "f"(c), "f"(d), "r"(bar)
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
+      "@p st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n}\n" ::
+          "r"(addr),
+      "f"(a), "f"(b), "f"(c), "f"(d), "r"(bar), "r"(int(active))
       : "memory");
 }
-__device__ __forceinline__ void st_async_f2(uint32_t addr, uint32_t bar, float a, float b) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(addr),
-               "f"(a), "f"(b), "r"(bar)
-               : "memory");
+__device__ __forceinline__ void st_async_f2(bool active, uint32_t addr, uint32_t bar, float a, float b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %4, 0;\n"
+      "@p st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];\n}\n" ::"r"(
+          addr),
+      "f"(a), "f"(b), "r"(bar), "r"(int(active))
+      : "memory");
 }
 
-// Descriptors of a 16-wide tile (32-byte rows, 32-byte swizzle, 8 rows make a 256-byte atom), as a 16-wide box
-// leaves it: K-major one step of 16 k-values, or MN-major 16 n-values with the next 16 k-values at +512 bytes.
+// Arrival without a memory fence: enough when what it orders are finished reads, or fenced barrier inits.
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+// Descriptors of a 16-wide tile (32-byte rows, 32-byte swizzle, 8 rows make a 256-byte atom), as a 16-wide
+// box leaves it: K-major one step of 16 k-values, or MN-major 16 n-values with the next 16 k-values at +512
+// bytes.
 __device__ __forceinline__ uint64_t descriptor_narrow(uint32_t smem) {
   return static_cast<uint64_t>((smem & 0x3ffff) >> 4) | 1ull << 16 | static_cast<uint64_t>(256 >> 4) << 32 |
          3ull << 62;
