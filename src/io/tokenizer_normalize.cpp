@@ -3,7 +3,9 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 
 #include "base/error.h"
@@ -25,20 +27,47 @@ void append_mapped(std::string_view text, int options, std::string& out) {
   out.append(reinterpret_cast<const char*>(mapped), size_t(size));
 }
 
+// Code points that the tokenizers' training libraries pass through unchanged, as starters: their tables are
+// Unicode 9's, libutf8proc's 15. And U+11A7, which composes with nothing, but libutf8proc 2.8 swallows it
+// after a syllable.
+struct CodeRange {
+  uint32_t first, last;
+};
+constexpr CodeRange kOpaque[] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},
+    {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x11a7, 0x11a7},   {0x1715, 0x1715},   {0x1abf, 0x1ace},
+    {0x1df6, 0x1dfa},   {0x32ff, 0x32ff},   {0xa7f2, 0xa7f4},   {0xa82c, 0xa82c},   {0xab69, 0xab69},
+    {0x10781, 0x10785}, {0x10787, 0x107b0}, {0x107b2, 0x107ba}, {0x10d24, 0x10d27}, {0x10eab, 0x10eac},
+    {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070}, {0x1133b, 0x1133b},
+    {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11938, 0x11938}, {0x1193d, 0x1193e}, {0x11943, 0x11943},
+    {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42},
+    {0x11d44, 0x11d45}, {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e030, 0x1e06d},
+    {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+    {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
+
+bool is_opaque(uint32_t c) {
+  if (c < kOpaque[0].first) return false;
+  const CodeRange* range = std::lower_bound(std::begin(kOpaque), std::end(kOpaque), c,
+                                            [](const CodeRange& r, uint32_t v) { return r.last < v; });
+  return range != std::end(kOpaque) && c >= range->first;
+}
+
 void map_unicode(std::string& text, int options) {
   bool ascii = true;
   for (const char c : text) ascii = ascii && uint8_t(c) < 0x80;
   if (ascii) return;
-  // U+11A7 composes with nothing, but libutf8proc 2.8 swallows it after a Hangul syllable: go around it.
-  constexpr std::string_view kNoTrailingJamo = "\xE1\x86\xA7";
   std::string out;
-  std::string_view rest = text;
-  for (size_t at; (at = rest.find(kNoTrailingJamo)) != std::string_view::npos;) {
-    append_mapped(rest.substr(0, at), options, out);
-    out += kNoTrailingJamo;
-    rest.remove_prefix(at + kNoTrailingJamo.size());
+  size_t begin = 0;
+  for (size_t i = 0; i < text.size();) {
+    const CodePoint c = code_point_at(text, i);
+    if (is_opaque(c.value)) {
+      append_mapped(std::string_view(text).substr(begin, i - begin), options, out);
+      begin = i + c.size;
+      out.append(text, i, c.size);
+    }
+    i += c.size;
   }
-  append_mapped(rest, options, out);
+  append_mapped(std::string_view(text).substr(begin), options, out);
   text = std::move(out);
 }
 

@@ -5,6 +5,7 @@
 #include <pcre2.h>
 
 #include "base/error.h"
+#include "io/tokenizer_classes.h"
 #include "io/tokenizer_utf8.h"
 
 namespace flashrt {
@@ -28,10 +29,11 @@ Pattern Pattern::regex(const std::string& source, const std::string& where) {
     fail("{}: a regular expression of {} bytes, more than the limit of {}", where, source.size(),
          kMaxRegexBytes);
   }
+  const std::string pattern_text = modern_classes(source);
   auto compiled = std::make_shared<Compiled>();
   int code = 0;
   PCRE2_SIZE offset = 0;
-  compiled->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source.data()), source.size(),
+  compiled->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern_text.data()), pattern_text.size(),
                                  PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &offset, nullptr);
   if (compiled->code == nullptr) {
     PCRE2_UCHAR message[256] = {};

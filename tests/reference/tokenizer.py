@@ -3,6 +3,7 @@
     tokenizer.py train                     write the tokenizer files (sentencepiece, tokenizers)
     tokenizer.py golden                    write golden.json: texts, ids and decoded texts per file
     tokenizer.py compare PROGRAM [COUNT]   random Unicode texts through PROGRAM (tokenizer_dump) and the reference
+    tokenizer.py classes PROGRAM           every code point through the regular expressions of byte-level BPE
 
 Needs: sentencepiece 0.2.3, tokenizers 0.23.3.
 """
@@ -113,6 +114,40 @@ def train_flags():
     save(tok, "flags.json")
 
 
+WORDS_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+               r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def train_byte_level(name, pre_tokenizer, special, normalizer=None, ignore_merges=False, post_processor=None):
+    tok = tokenizers.Tokenizer(models.BPE(ignore_merges=ignore_merges))
+    if normalizer:
+        tok.normalizer = normalizer
+    tok.pre_tokenizer = pre_tokenizer
+    tok.decoder = decoders.ByteLevel()
+    tok.train_from_iterator(corpus(), trainers.BpeTrainer(
+        vocab_size=700, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    if ignore_merges:   # whole words that merges alone do not reach, as in Llama 3's vocabulary
+        model = json.loads(tok.to_str())
+        for word in ("gripper", "\u0120drawer", "\u0120coffee"):
+            model["model"]["vocab"].setdefault(word, len(model["model"]["vocab"]))
+        tok = tokenizers.Tokenizer.from_str(json.dumps(model))
+    tok.add_special_tokens(special)
+    if post_processor:
+        tok.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), processors.TemplateProcessing(
+            f"{post_processor} $A", None, [(post_processor, tok.token_to_id(post_processor))])])
+    save(tok, f"{name}.json")
+
+
+def train_byte_levels():
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = lambda digits: pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(WORDS_REGEX % digits), behavior="isolated"), byte_level])
+    train_byte_level("byte_gpt2", pre_tokenizers.ByteLevel(add_prefix_space=False), ["<|endoftext|>"])
+    train_byte_level("byte_llama3", words("{1,3}"), ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"],
+                     ignore_merges=True, post_processor="<|begin_of_text|>")
+    train_byte_level("byte_qwen", words(""), ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], normalizer=normalizers.NFC())
+
+
 def train():
     DATA.mkdir(parents=True, exist_ok=True)
     newlines = ["\n" * i for i in range(1, 8)]
@@ -129,6 +164,7 @@ def train():
     json_from("gemma_like", prefix_space=False)
     json_from("llama_like", prefix_space=True)
     train_flags()
+    train_byte_levels()
 
 
 # --- reference answers -------------------------------------------------------------------------------------------
@@ -188,7 +224,7 @@ def random_text(rng):
 def golden():
     rng = random.Random(11)
     texts = ["", " ", "  ", "\n", "a", "▁", " a", "a ", "\0", "pick up the red cube", "Task: pick up, State: -1 255;\nAction: "]
-    texts += [random_text(rng) for _ in range(70)]
+    texts += [random_text(rng) for _ in range(50)]
     cases = {"texts": texts, "files": {}}
     for path in sorted(DATA.glob("*.model")) + sorted(DATA.glob("*_like.json")) + sorted(DATA.glob("flags*.json")) \
             + sorted(DATA.glob("byte_*.json")):
@@ -202,34 +238,63 @@ def golden():
     (DATA / "golden.json").write_text(json.dumps(cases, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
+def compare_file(program, path, special, texts):
+    payload = b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in texts)
+    out = subprocess.run([program, str(path), "special" if special else "plain"], input=payload,
+                         stdout=subprocess.PIPE, check=True).stdout
+    at, wrong = 0, 0
+    reference = Reference(path, special)
+    for text in texts:
+        n, = struct.unpack_from("<I", out, at)
+        ids = list(struct.unpack_from(f"<{n}i", out, at + 4))
+        size, = struct.unpack_from("<I", out, at + 4 + 4 * n)
+        back = out[at + 8 + 4 * n:at + 8 + 4 * n + size].decode()
+        at += 8 + 4 * n + size
+        expected = reference.encode(text)
+        decoded = reference.decode(expected)
+        if ids != expected or back != decoded:
+            wrong += 1
+            if wrong <= 3:
+                print(repr(text), expected, ids, repr(decoded), repr(back), sep="\n    ")
+    print(f"{path.name} {'special' if special else 'plain'}: {len(texts) - wrong} of {len(texts)} equal", flush=True)
+    return wrong
+
+
 def compare(program, count):
     total = 0
-    for path in sorted(DATA.glob("*.model")) + [p for p in sorted(DATA.glob("*.json")) if p.name not in ("golden.json",)
-                                                 and "model" in json.loads(p.read_text())]:
+    for path in sorted(DATA.glob("*.model")) + [p for p in sorted(DATA.glob("*.json")) if p.name != "golden.json"]:
         for special in (False, True):
             if special and path.suffix == ".model":
                 continue
             rng = random.Random(f"{path.name}{special}")
-            texts = [random_text(rng) for _ in range(count)]
-            payload = b"".join(struct.pack("<I", len(t.encode())) + t.encode() for t in texts)
-            run = subprocess.run([program, str(path), "special" if special else "plain"], input=payload,
-                                 stdout=subprocess.PIPE, check=True)
-            out, at, wrong = run.stdout, 0, 0
-            reference = Reference(path, special)
-            for text in texts:
-                n, = struct.unpack_from("<I", out, at)
-                ids = list(struct.unpack_from(f"<{n}i", out, at + 4))
-                size, = struct.unpack_from("<I", out, at + 4 + 4 * n)
-                back = out[at + 8 + 4 * n:at + 8 + 4 * n + size].decode()
-                at += 8 + 4 * n + size
-                expected = reference.encode(text)
-                decoded = reference.decode(expected)
-                if ids != expected or back != decoded:
-                    wrong += 1
-                    if wrong <= 3:
-                        print(repr(text), expected, ids, repr(decoded), repr(back), sep="\n    ")
-            print(f"{path.name} {'special' if special else 'plain'}: {count - wrong} of {count} equal")
-            total += wrong
+            total += compare_file(program, path, special, [random_text(rng) for _ in range(count)])
+    return total
+
+
+def classes(program):
+    """Every code point between letters, digits and spaces, through vocabularies where any two neighbouring bytes of one
+    word may merge: the ids then show where the regular expressions cut."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    code = [next(c for c in alphabet if decoders.ByteLevel().decode([c]).encode("latin-1", "replace") == b"%c" % b)
+            for b in range(128)]
+    high = [c for c in alphabet if c not in code]   # in the order of their bytes 0x80…0xff only up to a permutation: all pairs
+    vocab, merges = {c: i for i, c in enumerate(alphabet)}, []
+    plain = [code[ord(c)] for c in "a1 'sS\n"]
+    for a in plain + high:
+        for b in plain + high:
+            if a in plain or b in plain:
+                vocab.setdefault(a + b, len(vocab))
+                merges.append((a, b))
+    texts = [f"a{c} {c}{c}1{c}\n{c}a'{c}s" for c in map(chr, range(0x20000)) if not 0xd800 <= ord(c) < 0xe000]
+    texts += [f"a{c}{m} {c}" for c in map(chr, range(0xa0, 0x2000)) for m in "\u0301\u0323\u3099"]
+    total = 0
+    for name in ("byte_gpt2", "byte_llama3", "byte_qwen"):
+        model = json.loads((DATA / f"{name}.json").read_text())
+        model["added_tokens"], model["post_processor"] = [], None
+        model["model"].update(vocab=vocab, merges=merges, ignore_merges=False)
+        path = pathlib.Path(f"/tmp/{name}_pairs.json")
+        path.write_text(json.dumps(model))
+        total += compare_file(program, path, False, texts)
     return total
 
 
@@ -240,5 +305,7 @@ if __name__ == "__main__":
         golden()
     elif sys.argv[1:2] == ["compare"]:
         sys.exit(compare(sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 100_000) != 0)
+    elif sys.argv[1:2] == ["classes"]:
+        sys.exit(classes(sys.argv[2]) != 0)
     else:
         sys.exit(__doc__)
