@@ -153,6 +153,14 @@ bool Tokenizer::is_special(int id) const {
   if (id < 0 || id >= vocab_size()) return false;
   return state_->sentencepiece() ? state_->sentencepiece()->is_control(id) : state_->json().is_special(id);
 }
+bool Tokenizer::is_byte(int id) const {
+  if (id < 0 || id >= vocab_size()) return false;
+  return state_->sentencepiece() ? state_->sentencepiece()->is_byte(id) : state_->json().is_byte(id);
+}
+bool Tokenizer::is_skipped(int id) const {
+  if (id < 0 || id >= vocab_size() || state_->sentencepiece()) return false;
+  return state_->json().is_special(id) || state_->json().token(id).empty();
+}
 int Tokenizer::vocab_size() const {
   return state_->sentencepiece() ? state_->sentencepiece()->vocab_size() : state_->json().vocab_size();
 }

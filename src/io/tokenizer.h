@@ -38,6 +38,9 @@ class Tokenizer {
   int id_of(std::string_view token) const;
   std::string_view token(int id) const;  // the raw text of an entry, such as "▁the" or "<0x0A>"
   bool is_special(int id) const;
+  bool is_byte(int id) const;  // <0xNN>, one byte of a character
+  // Whether decode without special tokens passes over it as if it were not there.
+  bool is_skipped(int id) const;
   int vocab_size() const;
   // Ids that go before and after one sequence (BOS, EOS), as the files say.
   std::span<const int32_t> prefix() const;

@@ -133,6 +133,13 @@ void TokenDecoder::apply(const Step& step, std::vector<std::string>& tokens) {
   }
 }
 
+bool TokenDecoder::is_byte(std::string_view token) const {
+  for (const Step& step : steps_) {
+    if (step.kind == Kind::byte_fallback) return byte_of(token) >= 0;
+  }
+  return false;
+}
+
 std::string TokenDecoder::decode(std::vector<std::string> tokens) const {
   if (steps_.empty()) return join(tokens, " ");
   for (const Step& step : steps_) apply(step, tokens);

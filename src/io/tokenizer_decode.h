@@ -14,6 +14,8 @@ class TokenDecoder {
   TokenDecoder() = default;
   explicit TokenDecoder(const JsonNode& node) { add(node); }
   std::string decode(std::vector<std::string> tokens) const;
+  // Whether the token is one byte, <0xNN>, to this decoder.
+  bool is_byte(std::string_view token) const;
 
  private:
   enum class Kind { byte_level, byte_fallback, fuse, strip, replace, metaspace };

@@ -27,6 +27,7 @@ class JsonTokenizer {
   std::string_view token(int id) const { return texts_[size_t(id)]; }
   int find(std::string_view token) const;
   bool is_special(int id) const;
+  bool is_byte(int id) const { return decoder_.is_byte(texts_[size_t(id)]); }
   int unk() const { return unk_; }
   // Ids that the file's post-processor puts around one sequence.
   const std::vector<int32_t>& before() const { return before_; }

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "io/json.h"
+#include "io/tokenizer_stream.h"
+#include "io/tokenizer_utf8.h"
 
 namespace flashrt {
 namespace {
@@ -49,6 +51,54 @@ TEST(Tokenizer, EqualsTheReferences) {
       EXPECT_EQ(tokenizer.decode(expected), decoded[i].text()) << name << " text " << i;
     }
   }
+}
+
+void expect_streams(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  for (const bool with_special : {false, true}) {
+    TextStream stream(tokenizer, with_special);
+    std::string all;
+    for (const int32_t id : ids) {
+      const std::string piece = stream.push(id);
+      EXPECT_TRUE(is_valid_utf8(piece));
+      all += piece;
+    }
+    all += stream.finish();
+    EXPECT_EQ(all, tokenizer.decode(ids, with_special));
+  }
+}
+
+TEST(Tokenizer, StreamsWhatItDecodes) {
+  const JsonDocument golden = JsonDocument::read(kData + "golden.json");
+  for (const auto& [name, file] : golden.root().at("files").members()) {
+    SCOPED_TRACE(name);
+    const Tokenizer tokenizer = Tokenizer::load(kData + std::string(name.substr(0, name.find(':'))));
+    for (const JsonNode& list : file.at("ids").elements()) {
+      std::vector<int32_t> ids;
+      for (const JsonNode& id : list.elements()) ids.push_back(int32_t(id.integer(0, 1 << 20)));
+      expect_streams(tokenizer, ids);
+    }
+    uint32_t state = 7;  // any ids at all: cut characters, stray bytes, special tokens in between
+    for (int repeat = 0; repeat < 60; ++repeat) {
+      std::vector<int32_t> ids;
+      for (int i = 0; i < 120; ++i) {
+        state = state * 1664525u + 1013904223u;
+        const uint32_t range = repeat % 2 ? uint32_t(tokenizer.vocab_size()) : 280;
+        ids.push_back(int32_t((state >> 8) % range));
+      }
+      expect_streams(tokenizer, ids);
+    }
+  }
+}
+
+TEST(Tokenizer, StreamsWholeCharactersAtOnce) {
+  const Tokenizer t = Tokenizer::load(kData + "byte_qwen.json");
+  TextStream stream(t);
+  const auto ids = t.encode("\xF0\x9F\xA6\x96!");  // a dinosaur the vocabulary has no token for
+  ASSERT_EQ(ids.size(), 5u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(stream.push(ids[size_t(i)]), "") << i;
+  EXPECT_EQ(stream.push(ids[3]), "\xF0\x9F\xA6\x96");
+  EXPECT_EQ(stream.push(ids[4]), "!");
+  EXPECT_EQ(stream.finish(), "");
 }
 
 TEST(Tokenizer, NamesItsSpecialTokens) {
