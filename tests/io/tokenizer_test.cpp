@@ -94,10 +94,11 @@ TEST(Tokenizer, StreamsWholeCharactersAtOnce) {
   const Tokenizer t = Tokenizer::load(kData + "byte_qwen.json");
   TextStream stream(t);
   const auto ids = t.encode("\xF0\x9F\xA6\x96!");  // a dinosaur the vocabulary has no token for
-  ASSERT_EQ(ids.size(), 5u);
-  for (int i = 0; i < 3; ++i) EXPECT_EQ(stream.push(ids[size_t(i)]), "") << i;
-  EXPECT_EQ(stream.push(ids[3]), "\xF0\x9F\xA6\x96");
-  EXPECT_EQ(stream.push(ids[4]), "!");
+  ASSERT_GE(ids.size(), 4u);
+  const size_t last = ids.size() - 2;
+  for (size_t i = 0; i < last; ++i) EXPECT_EQ(stream.push(ids[i]), "") << i;
+  EXPECT_EQ(stream.push(ids[last]), "\xF0\x9F\xA6\x96");
+  EXPECT_EQ(stream.push(ids[last + 1]), "!");
   EXPECT_EQ(stream.finish(), "");
 }
 
