@@ -9,21 +9,25 @@ inline constexpr const char* kPageTemplate = R"page(<!doctype html>
 <title>FlashRT · tabletop</title>
 <link rel="icon" href="data:,">
 <style>
-:root{--bg:#f6f4ef;--card:#fff;--ink:#22262e;--dim:#6c7280;--line:#e3ded3;--good:#2e9e44;--bad:#d6302a;--blue:#2462d6}
+:root{--bg:#f6f4ef;--card:#fff;--ink:#22262e;--dim:#6c7280;--line:#e3ded3;--good:#2e9e44;--bad:#d6302a;
+--blue:#2462d6}
 @media(prefers-color-scheme:dark){:root{--bg:#16181d;--card:#1f2229;--ink:#e8e6e1;--dim:#949aa7;--line:#31353e;
 --good:#4cc265;--bad:#f0625c;--blue:#6b9bff}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0;background:var(--bg);color:var(--ink);
+font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}
 h1{font-size:26px;margin:0}h2{font-size:17px;margin:34px 0 12px}
 .sub{color:var(--dim);margin:2px 0 22px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px}
 .tile,.clip,.plot{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
-.tile b{display:block;font-size:25px;font-weight:650;font-variant-numeric:tabular-nums}.tile span{color:var(--dim)}
+.tile b{display:block;font-size:25px;font-weight:650;font-variant-numeric:tabular-nums}
+.tile span{color:var(--dim)}
 .plots{display:grid;grid-template-columns:2fr 1fr;gap:12px}
 .plot svg{width:100%;height:200px;display:block}.plot p{margin:0 0 6px;color:var(--dim)}
 .clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,350px),1fr));gap:14px}
-.clip p{margin:0 0 10px;min-height:44px;font-weight:550}.views{display:grid;grid-template-columns:1fr 1fr;gap:8px}
+.clip p{margin:0 0 10px;min-height:44px;font-weight:550}
+.views{display:grid;grid-template-columns:1fr 1fr;gap:8px}
 canvas{width:100%;border-radius:6px;display:block;background:#e2dbcd}
 .foot{display:flex;align-items:center;gap:10px;margin-top:10px;color:var(--dim);font-size:13px;
 font-variant-numeric:tabular-nums}
@@ -39,8 +43,8 @@ text{fill:var(--dim);font-size:11px}.axis{stroke:var(--line)}.mark{stroke:var(--
 <h2>Latency of a policy call</h2>
 <div class="plots"><div class="plot"><p>every call, in order (ms)</p><svg id="calls"></svg></div>
 <div class="plot"><p>distribution (number of calls)</p><svg id="histogram"></svg></div></div>
-<h2>Episodes <span style="color:var(--dim);font-weight:400">· left the table, right the wrist camera, as the policy sees
-them</span></h2>
+<h2>Episodes <span style="color:var(--dim);font-weight:400">· left the table, right the wrist camera, as the
+policy sees them</span></h2>
 <div class="clips" id="clips"></div>
 </main><script>
 "use strict";
@@ -68,7 +72,8 @@ function tiles(){
   const pct=v=>(100*v).toFixed(0)+" %",add=(value,label)=>{const t=el("div","tile");
     t.append(el("b","",value),el("span","",label));byId("tiles").append(t)};
   add(summary.successes+" / "+summary.episodes,"episodes succeeded");
-  add(pct(summary.success_rate),"success rate (95 %: "+(100*summary.ci95[0]).toFixed(0)+" – "+pct(summary.ci95[1])+")");
+  add(pct(summary.success_rate),
+    "success rate (95 %: "+(100*summary.ci95[0]).toFixed(0)+" – "+pct(summary.ci95[1])+")");
   add(summary.policy_ms_p50.toFixed(1)+" ms","policy call, median");
   add(summary.policy_ms_p99.toFixed(1)+" ms","policy call, 99th percentile");
   for(const [family,t] of Object.entries(summary.tasks))if(t.episodes)add(t.successes+" / "+t.episodes,family);
@@ -103,11 +108,13 @@ function clip(e){
   const card=el("div","clip"),views=el("div","views"),foot=el("div","foot"),pixels=e.size*e.size;
   const players=e.cameras.map((text,c)=>{
     const canvas=el("canvas");canvas.width=canvas.height=e.size;views.append(canvas);
-    const context=canvas.getContext("2d",{willReadFrequently:true}),image=context.createImageData(e.size,e.size);
+    const context=canvas.getContext("2d",{willReadFrequently:true}),
+      image=context.createImageData(e.size,e.size);
     const frames=unpack(text,pixels*e.frames);
     canvas.dataset.stream=fnv(frames);
     return k=>{for(let i=0;i<pixels;i++){const p=palette[frames[k*pixels+i]],o=4*i;image.data[o]=p>>16;
-      image.data[o+1]=p>>8&255;image.data[o+2]=p&255;image.data[o+3]=255}context.putImageData(image,0,0);return canvas};
+      image.data[o+1]=p>>8&255;image.data[o+2]=p&255;image.data[o+3]=255}
+      context.putImageData(image,0,0);return canvas};
   });
   const slider=el("input"),clock=el("span");slider.type="range";slider.max=e.frames-1;slider.value=0;
   slider.setAttribute("aria-label","frame");

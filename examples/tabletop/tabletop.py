@@ -1,4 +1,4 @@
-"""The tabletop world in Python through ctypes: closed-loop episodes, training data in memory, and the shard reader.
+"""The tabletop world in Python through ctypes: closed-loop episodes, training data in memory, the shard reader.
 
 Build the library once:
     g++ -O3 -std=c++20 -ffp-contract=off -shared -fPIC -I examples \
@@ -62,7 +62,7 @@ class World:
         return prompt.value.decode(), swapped.value.decode()
 
     def observe(self):
-        """images u8 [2, size, size, 3] (top, wrist) and state f32 [4] (x, y, z, opening); views of own buffers."""
+        """images u8 [2, size, size, 3] (top, wrist), state f32 [4] (x, y, z, opening); views of own buffers."""
         self.lib.tabletop_observe(self.handle, self.images.ctypes.data, self.state.ctypes.data)
         return self.images, self.state
 
@@ -99,7 +99,8 @@ def read_shard(path):
     raw = np.memmap(path, np.uint8, mode="r")
     if raw[:8].tobytes() != b"TABLETOP":
         raise ValueError(f"{path}: not a tabletop shard")
-    frames, episodes, size, cameras, horizon, action, state, prompt = (int(v) for v in raw[8:40].view(np.uint32))
+    header = [int(v) for v in raw[8:40].view(np.uint32)]
+    frames, episodes, size, cameras, horizon, action, state, prompt = header
     shapes = {
         "images": (np.uint8, (frames, cameras, size, size, 3)),
         "states": (np.float32, (frames, state)),
