@@ -195,14 +195,14 @@ SOURCES = {"reference": from_reference, "lerobot": from_lerobot, "openpi": from_
 GRIDS = {"openpi": "accumulate"}
 
 
-def record(directory: Path, out: Path, source: str, inputs: Inputs, num_steps: int, run=None) -> Tensor:
+def record(directory: Path, out: Path, source: str, inputs: Inputs, num_steps: int, run=None, **metadata: str) -> Tensor:
     run = run or SOURCES[source](directory)
     with torch.no_grad():
         actions = run(inputs, num_steps)
     c = read_config(directory, list(load_tensors(directory)))
     grid = c.time_grid if source == "reference" else GRIDS.get(source, "multiply")
     write_case(out, **{k: v[0] for k, v in inputs.items()}, actions=actions[0], family=c.family, source=source,
-               num_steps=num_steps, time_grid=grid)
+               num_steps=num_steps, time_grid=grid, **metadata)
     return actions
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 import worlds
 from tokenizer import digitise, full_prompt
 
-PROMPT_LENGTH = 32  # ids, padded; the longest prompt has 26
+PROMPT_LENGTH = 28  # ids, padded; the longest prompt has 26
 
 
 @dataclass
@@ -108,7 +109,7 @@ class ExpertFeed(threading.Thread):
                  threads: int, episodes: int = 256):
         super().__init__(daemon=True)
         self.lib, self.ring, self.prompts, self.seed, self.horizon = lib, ring, prompts, first_seed, horizon
-        self.threads, self.episodes, self.stop, self.frames = threads, episodes, False, 0
+        self.threads, self.episodes, self.stop, self.paused, self.frames = threads, episodes, False, False, 0
         pin = torch.cuda.is_available()
         shape = (episodes * 24, worlds.CAMERAS, image_size, image_size, 3)
         self.buffers = [torch.empty(shape, dtype=torch.uint8, pin_memory=pin) for _ in range(2)]
@@ -128,5 +129,8 @@ class ExpertFeed(threading.Thread):
     def run(self) -> None:
         k = 0
         while not self.stop:
+            if self.paused:
+                time.sleep(0.1)
+                continue
             self.block(k)
             k += 1

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -49,7 +50,9 @@ class Worlds:
     def __init__(self, lib, count: int, image_size: int, horizon: int, threads: int = os.cpu_count()):
         self.lib, self.count = lib, count
         self.handle = lib.batch_create(count, image_size, horizon, threads)
-        self.images = np.zeros((count, CAMERAS, image_size, image_size, 3), np.uint8)
+        shape = (count, CAMERAS, image_size, image_size, 3)
+        self.pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        self.images = self.pixels.numpy()
         self.states = np.zeros((count, STATE_DIM), np.float32)
         self.labels = np.zeros((count, horizon, ACTION_DIM), np.float32)
         self.status = np.zeros(count, np.int32)
