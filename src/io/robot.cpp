@@ -80,12 +80,11 @@ Robot find_robot(std::string_view name, const PolicyConfig& config) {
 }
 
 size_t find_camera(const Robot& robot, std::string_view name) {
-  std::string known;
   for (size_t i = 0; i < robot.cameras.size(); ++i) {
-    const RobotCamera& camera = robot.cameras[i];
-    if (name == camera.key || name == camera.slot) return i;
-    known += (i > 0 ? ", " : "") + camera.key;
+    if (name == robot.cameras[i].key || name == robot.cameras[i].slot) return i;
   }
+  std::string known;
+  for (const RobotCamera& camera : robot.cameras) known += (known.empty() ? "" : ", ") + camera.key;
   fail("unknown camera '{}' of robot {}: expected one of {}", name, robot.name, known);
 }
 

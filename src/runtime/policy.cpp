@@ -87,8 +87,10 @@ void PolicySession::prepare(int64_t views, int64_t text_tokens) {
 }
 
 size_t PolicySession::slot_of(std::string_view camera) const {
-  const auto renamed = config().renames.find(std::string(camera));
-  return find_camera(robot_, renamed == config().renames.end() ? camera : std::string_view(renamed->second));
+  for (const auto& [from, to] : config().renames) {  // a handful; no string is made on the hot path
+    if (from == camera) return find_camera(robot_, to);
+  }
+  return find_camera(robot_, camera);
 }
 
 void PolicySession::take_state(std::span<const float> state) {
