@@ -1,4 +1,5 @@
-// The main of every test program: 77, which CTest shows as skipped, when nothing failed but a test was skipped.
+// The main of every test program: 77, which CTest shows as skipped, when nothing failed but a test was
+// skipped.
 #include <gtest/gtest.h>
 
 int main(int argc, char** argv) {
