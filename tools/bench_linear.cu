@@ -9,6 +9,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -363,7 +365,8 @@ Verdict run_case(const Instance& in, const Case& c) {
     p.head_dim = c.head_dim, p.query_heads = c.heads, p.kv_heads = c.kv_heads;
   }
   const LinearProblem a{c.m, c.n, c.k, x.data, w.data, c.k + pad, c.k + pad, false, in.rows};
-  LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split, in.resident, 2};
+  LinearTactic tactic{in.tile_rows, in.tokens,   c.cluster_rows, c.cluster_tokens,
+                      c.split,      in.resident, (c.m & 1) != 0};
   if (!linear_refusal(a, p, tactic).empty()) return {0};
   launch(plan_linear(a, p, tactic, c.max_clusters), nullptr);
   CHECK(cudaDeviceSynchronize());
@@ -437,6 +440,7 @@ int check(bool small) {
 // ---------------------------------------------------------------------------------------------------------
 
 struct Timer {
+  int pause = 15000;  // µs
   cudaStream_t stream;
   cudaEvent_t begin, end;
   Timer() {
@@ -449,6 +453,7 @@ struct Timer {
   double operator()(int calls, int repeats, F record) {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
+    usleep(pause);  // the power budget recovers: a policy runs in bursts
     CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < calls; ++i) record(i, stream);
     CHECK(cudaStreamEndCapture(stream, &graph));
@@ -588,14 +593,11 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
   const LinearProblem base{m, n, k, x.data, w.data, k, k, false, shape.rows};
   for (const Instance& in : instances())
     for (const auto& c : clusters)
-      for (int skew : {0, 2}) {
-        const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], in.resident, skew};
+      for (bool lockstep : {true, false}) {
+        const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], in.resident, lockstep};
         if (in.rows != shape.rows || !linear_refusal(base, p, t).empty()) continue;
         const double cycles = estimate(m, n, k, t);
-        const bool one_round =
-            ceil_div(m, t.tokens * c[1]) * ceil_div(n, t.rows * c[0]) <= 132 * t.resident / t.cluster();
-        if (cycles < 1e29 && !(skew && (c[2] > 1 || one_round || in.tile_rows == 192)))
-          candidates.push_back({cycles, t});
+        if (cycles < 1e29) candidates.push_back({cycles, t});
       }
   if (only) candidates = {{1., *only}};
   double least = 1e30;
@@ -615,8 +617,8 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
     const double us = timer(calls, 3, [&](int i, cudaStream_t s) { launch(launches[i % sets], s); });
     rows.push_back({us, t, launches[0].grid});
     std::fprintf(stderr, "%s %d %d %d r%d n%d x%d c%d%d%d s%d grid %d: %.2f\n", shape.name, m, n, k, t.rows,
-                 t.tokens, t.resident, t.cluster_rows, t.cluster_tokens, t.split, t.skew, launches[0].grid,
-                 us);
+                 t.tokens, t.resident, t.cluster_rows, t.cluster_tokens, t.split, t.lockstep,
+                 launches[0].grid, us);
   }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.us < b.us; });
   const double flop = 2.0 * m * n * k;
@@ -633,7 +635,7 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
       std::printf(" %.2fx %s %.1e |", reference / rows[0].us, v.pass() ? "ok" : "FAIL", v.relative);
     }
     std::printf(" %.2f r%d n%d x%d c%d%d%d s%d%s", rows[i].us, t.rows, t.tokens, t.resident, t.cluster_rows,
-                t.cluster_tokens, t.split, t.skew,
+                t.cluster_tokens, t.split, t.lockstep,
                 i == 0 ? (" " + std::to_string(int(flop / rows[0].us * 1e-6)) + "TF;").c_str() : ";");
   }
   std::printf(" [%zu tried]\n", rows.size());
@@ -651,12 +653,19 @@ int main(int argc, char** argv) {
   Timer timer;
   if (!std::strcmp(
           argv[2],
-          "one")) {  // one name m rows tokens resident cluster_rows cluster_tokens split skew [flag mask]
-    LinearTactic t{std::atoi(argv[5]),  std::atoi(argv[6]), std::atoi(argv[8]), std::atoi(argv[9]),
-                   std::atoi(argv[10]), std::atoi(argv[7]), std::atoi(argv[11])};
+          "one")) {  // one name m rows tokens resident cluster_rows cluster_tokens split lockstep [flag mask]
+    LinearTactic t{std::atoi(argv[5]),  std::atoi(argv[6]), std::atoi(argv[8]),      std::atoi(argv[9]),
+                   std::atoi(argv[10]), std::atoi(argv[7]), std::atoi(argv[11]) != 0};
+    const int mask = argc > 12 ? std::atoi(argv[12]) : -1;
+    int n = 0, k = 0;  // name "NxK": plain, the mask gives the flags
+    if (std::sscanf(argv[3], "%dx%d", &n, &k) == 2) {
+      Library library_baseline;
+      time_shape({argv[3], n, k, LinearRows::plain, 1023, true}, std::atoi(argv[4]), timer,
+                 mask & 1024 ? &library_baseline : nullptr, 9, &t, mask);
+    }
     for (const Shape& shape : kShapes)
       if (!std::strcmp(shape.name, argv[3]))
-        time_shape(shape, std::atoi(argv[4]), timer, nullptr, 9, &t, argc > 12 ? std::atoi(argv[12]) : -1);
+        time_shape(shape, std::atoi(argv[4]), timer, nullptr, 9, &t, mask);
     return 0;
   }
   const int only = argc > 3 ? std::atoi(argv[3]) : 0;

@@ -24,8 +24,7 @@ auto encode_function() {
   return function;
 }
 
-// Tile loads of 64 k-values per row into 128-byte swizzled rows. Strides (elements) are those of dimensions
-// 1, 2, ….
+// Strides (elements) are those of dimensions 1, 2, …; a box row fills one row of the swizzled shared tile.
 CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, const cuuint64_t* size,
                    const cuuint64_t* stride, const cuuint32_t* box) {
   CUtensorMap map;
@@ -35,7 +34,8 @@ CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, con
   const CUresult status = encode_function()(
       &map, problem.f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
       const_cast<void*>(data), size, bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
     throw std::runtime_error("cuTensorMapEncodeTiled failed with code " + std::to_string(status) +
                              " for a matrix of " + std::to_string(size[1]) + " rows of " +
@@ -43,15 +43,19 @@ CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, con
   return map;
 }
 
+CUtensorMap matrix_map(const LinearProblem& problem, const void* data, int64_t rows, int64_t columns,
+                       int64_t stride, int box_rows, int box_columns) {
+  const cuuint64_t size[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows)};
+  return encode(problem, data, 2, size, strides, box);
+}
+
 CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const LinearTactic& tactic) {
   using U = cuuint64_t;
   const U k = w.k, n = w.n, ld = w.w_stride;
   const cuuint32_t rows = tactic.rows / tactic.cluster_tokens;
-  if (w.rows == LinearRows::plain) {
-    const U size[] = {k, n}, stride[] = {ld};
-    const cuuint32_t box[] = {64, rows};
-    return encode(w, w.w, 2, size, stride, box);
-  }
+  if (w.rows == LinearRows::plain) return matrix_map(w, w.w, w.n, w.k, w.w_stride, rows, 64);
   // [heads][groups of 8][2 halves][8 rows][k]; a gate-up matrix is one head.
   const U head = w.rows == LinearRows::pair ? n : p.head_dim;
   const U size[] = {k, 8, 2, head / 16, n / head}, stride[] = {ld, head / 2 * ld, 8 * ld, head * ld};
@@ -128,17 +132,22 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   p.token_slice = ceil_div(tactic.tokens / 8, tactic.cluster_rows) * 8;
   if (p.residual && p.residual_period == 0) p.residual_period = a.m;
   p.weights = weight_map(a, p, tactic);
-  const cuuint64_t size[] = {static_cast<cuuint64_t>(a.k), static_cast<cuuint64_t>(a.m)};
-  const cuuint64_t stride[] = {static_cast<cuuint64_t>(a.x_stride)};
-  const cuuint32_t box[] = {64, static_cast<cuuint32_t>(p.token_slice)};
-  p.tokens = encode(a, a.x, 2, size, stride, box);
+  p.tokens = matrix_map(a, a.x, a.m, a.k, a.x_stride, p.token_slice, 64);
+  const bool plain = a.rows == LinearRows::plain, heads = a.rows == LinearRows::heads;
+  const int columns = plain ? a.n : heads ? p.query_heads * p.head_dim : a.n / 2;
+  p.out_chunk = matrix_map(a, p.out, a.m, columns, p.out_stride, tile.chunk_tokens(), plain ? 64 : 32);
+  p.out_group = matrix_map(a, p.out, a.m, columns, p.out_stride, 8, plain ? 64 : 32);
+  if (heads) {  // rows of the caches: more than any position, the kernel stays within m
+    p.key_group = matrix_map(a, p.keys, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
+    p.value_group = matrix_map(a, p.values, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
+  }
 
   // A split tile uses its ring for the exchange, so its cluster does one tile; others take tiles in equal
   // rounds.
   const int units = p.row_groups * p.token_groups;
   const int rounds = tactic.split > 1 ? 1 : ceil_div(units, std::max(1, max_clusters));
   launch.grid = ceil_div(units, rounds) * launch.cluster;
-  p.skew = rounds > 1 && p.k_blocks > tactic.skew ? std::min(tactic.skew, tile.stages() - 1) : 0;
+  p.lockstep = tactic.lockstep;
   return launch;
 }
 

@@ -14,7 +14,7 @@ struct LinearTactic {
   int cluster_tokens = 1;  // blocks that share each weight tile by multicast
   int split = 1;           // blocks that share the k range of one tile
   int resident = 1;        // blocks per SM: 1 or 2
-  int skew = 2;            // head start, in k blocks, of the first warpgroup when a block has several tiles
+  bool lockstep = true;    // warpgroups start every k block together, so that ring slots free early
   int cluster() const { return cluster_rows * cluster_tokens * split; }
 };
 

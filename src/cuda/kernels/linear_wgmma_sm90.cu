@@ -140,33 +140,48 @@ __device__ __forceinline__ void load_tokens(const LinearParams& p, const Shared<
     tma_load_2d_multicast(dst, &p.tokens, s.full(stage), block * 64, row, at.row_mask());
 }
 
-// One thread. Weights for the whole ring are requested before the predecessor's results are awaited.
+// One thread. The producer's state from before the block barrier (weights requested) to after it.
 template <class C>
-__device__ __forceinline__ void produce(const LinearParams& p, const Shared<C>& s, const Place& at) {
-  const uint32_t bytes = C::kTile.rows() * 128 + at.rows * p.token_slice * 128;
-  const int first = at.split * p.k_blocks / p.split, last = (at.split + 1) * p.k_blocks / p.split;
-  Schedule tile(p);
-  const int early = tile.done() ? first : min(first + C::kStages, last);
-  for (int block = first; block < early; ++block) {
-    mbarrier_arrive_expect_tx(s.full(block - first), bytes);
-    load_weights<C>(p, s, at, tile.row_tile(at), block - first, block);
+struct Producer {
+  const LinearParams& p;
+  const Shared<C>& s;
+  const Place& at;
+  int first, last, early;  // k blocks of this block, and those whose weights are requested ahead
+  __device__ Producer(const LinearParams& params, const Shared<C>& shared, const Place& place)
+      : p(params), s(shared), at(place) {
+    first = at.split * p.k_blocks / p.split;
+    last = (at.split + 1) * p.k_blocks / p.split;
+    early = min(first + C::kStages, last);
   }
-  pdl_wait();
-  Ring ring;
-  for (bool warm = true; !tile.done(); tile.next(), warm = false) {
-    const int row_tile = tile.row_tile(at), token_tile = tile.token_tile(at);
-    for (int block = first; block < last; ++block) {
-      if (!warm || block >= early) {
-        mbarrier_wait(s.empty(ring.slot), ring.phase ^ 1);
-        mbarrier_arrive_expect_tx(s.full(ring.slot), bytes);
-        load_weights<C>(p, s, at, row_tile, ring.slot, block);
-      }
-      load_tokens<C>(p, s, at, token_tile, ring.slot, block);
-      ring.template next<C::kStages>();
+  __device__ uint32_t bytes() const { return C::kTile.rows() * 128 + at.rows * p.token_slice * 128; }
+
+  // Weights for the whole ring, before the predecessor's results are awaited.
+  __device__ void request_weights() const {
+    const Schedule tile(p);
+    for (int block = first; block < early; ++block) {
+      mbarrier_arrive_expect_tx(s.full(block - first), bytes());
+      load_weights<C>(p, s, at, tile.row_tile(at), block - first, block);
     }
   }
-  pdl_launch();
-}
+  __device__ void run() const {
+    pdl_launch();  // the whole grid is resident: a successor can only take what we leave free
+    pdl_wait();
+    Ring ring;
+    bool warm = true;
+    for (Schedule tile(p); !tile.done(); tile.next(), warm = false) {
+      const int row_tile = tile.row_tile(at), token_tile = tile.token_tile(at);
+      for (int block = first; block < last; ++block) {
+        if (!warm || block >= early) {
+          mbarrier_wait(s.empty(ring.slot), ring.phase ^ 1);
+          mbarrier_arrive_expect_tx(s.full(ring.slot), bytes());
+          load_weights<C>(p, s, at, row_tile, ring.slot, block);
+        }
+        load_tokens<C>(p, s, at, token_tile, ring.slot, block);
+        ring.template next<C::kStages>();
+      }
+    }
+  }
+};
 
 // Three warps: (rstd, rstd·mean) of every token of the tile, from the partial sums of the producer of x.
 template <class C>
@@ -206,8 +221,7 @@ __device__ __forceinline__ void token_scales(const LinearParams& p, const Shared
 // acc = the tile's weights · tokensᵀ over this block's k blocks.
 template <class C>
 __device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>& s, const Place& at,
-                                         int warpgroup, bool lead, Ring& ring,
-                                         typename C::Accumulators& acc) {
+                                         int warpgroup, Ring& ring, typename C::Accumulators& acc) {
   const int lane = lane_id();
   const int blocks = (at.split + 1) * p.k_blocks / p.split - at.split * p.k_blocks / p.split;
   const int target = lane < at.peers() ? at.peer(lane) : -1;
@@ -227,6 +241,7 @@ __device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>&
 #pragma unroll
       for (int i = 0; i < C::kRowTiles; ++i) wgmma_pin(acc[i]);
     }
+    if (p.lockstep) named_barrier_sync(8, 128 * C::kWarpgroups);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -240,7 +255,6 @@ __device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>&
       wgmma_wait<1>();
       release(previous);
     }
-    if (lead && block + 1 == p.skew) named_barrier_arrive(8, 256);
     previous = ring.slot;
     ring.template next<C::kStages>();
   }
@@ -251,72 +265,72 @@ __device__ __forceinline__ void multiply(const LinearParams& p, const Shared<C>&
 }
 
 // The blocks of a split tile exchange partial sums through their (idle) rings: block i of the split finishes
-// the token groups i·share …, adding the partial sums in split order.
+// token groups i·share …; it adds what the others sent, in rank order, to its own.
 template <class C>
 __device__ __forceinline__ void reduce_split(const LinearParams& p, const Shared<C>& s, const Place& at,
                                              int warpgroup, int share, typename C::Accumulators& acc) {
-  const int lane = lane_id(), thread = threadIdx.x & 127;
-  if (lane < p.split && lane != at.split)
-    mbarrier_arrive_remote(s.split_ready(), at.rank_of(lane, at.token, at.row));
+  const int lane = lane_id();
+  const auto signal = [&](Mbarrier* bar, auto arrive) {
+    if (lane < p.split && lane != at.split) arrive(bar, at.rank_of(lane, at.token, at.row));
+  };
+  signal(s.split_ready(), [](Mbarrier* bar, int rank) { mbarrier_arrive_remote(bar, rank); });
   mbarrier_wait_cluster(s.split_ready(), 0);
-  const uint32_t base = smem_u32(s.base) + thread * 16;
-  const int pitch = share * C::kRowTiles;  // 2,048-byte units of one warpgroup of one sender
-#pragma unroll
-  for (int g = 0; g < C::kGroups; ++g) {
-    const int owner = g / share;
+  constexpr int kStep =
+      C::kRowTiles * 2048;  // one group of one warpgroup: 16 bytes of each thread, per row tile
+  const uint32_t base = smem_u32(s.base) + (threadIdx.x & 127) * 16 + warpgroup * share * kStep;
+  const int sender_pitch = C::kWarpgroups * share * kStep;
+  for (int owner = 0; owner < p.split; ++owner) {
     if (owner == at.split) continue;
-    const int sender = at.split < owner ? at.split : at.split - 1;
+    const int first = owner * share, last = first + share,
+              sender = at.split < owner ? at.split : at.split - 1;
+    const uint32_t to =
+        map_to_rank(base + sender * sender_pitch, at.rank_of(owner, at.token, at.row)) - first * kStep;
 #pragma unroll
-    for (int i = 0; i < C::kRowTiles; ++i) {
-      const int unit = (sender * C::kWarpgroups + warpgroup) * pitch + (g - owner * share) * C::kRowTiles + i;
-      const float* v = acc[i] + 4 * g;
-      st_cluster_f4(map_to_rank(base + unit * 2048, at.rank_of(owner, at.token, at.row)),
-                    make_float4(v[0], v[1], v[2], v[3]));
+    for (int g = 0; g < C::kGroups; ++g) {
+      if (g < first || g >= last) continue;
+#pragma unroll
+      for (int i = 0; i < C::kRowTiles; ++i) {
+        const float* v = acc[i] + 4 * g;
+        st_cluster_f4(to + g * kStep + i * 2048, make_float4(v[0], v[1], v[2], v[3]));
+      }
     }
   }
   __syncwarp();
-  if (lane < p.split && lane != at.split)
-    mbarrier_arrive_remote_release(s.split_sums(), at.rank_of(lane, at.token, at.row));
+  signal(s.split_sums(), [](Mbarrier* bar, int rank) { mbarrier_arrive_remote_release(bar, rank); });
   mbarrier_wait_cluster(s.split_sums(), 0);
+  const int first = at.split * share, last = first + share;
+  for (int sender = 0; sender < p.split - 1; ++sender) {
+    const uint32_t from = base + sender * sender_pitch - first * kStep;
 #pragma unroll
-  for (int g = 0; g < C::kGroups; ++g) {
-    if (g / share != at.split) continue;
+    for (int g = 0; g < C::kGroups; ++g) {
+      if (g < first || g >= last) continue;
 #pragma unroll
-    for (int i = 0; i < C::kRowTiles; ++i) {
-      float total[4] = {0.f, 0.f, 0.f, 0.f};
-      for (int from = 0; from < p.split; ++from) {
-        if (from == at.split) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) total[e] += acc[i][4 * g + e];
-          continue;
-        }
-        const int sender = from < at.split ? from : from - 1;
-        const int unit =
-            (sender * C::kWarpgroups + warpgroup) * pitch + (g - at.split * share) * C::kRowTiles + i;
-        const uint4 v = ld_shared_16(base + unit * 2048);
-        total[0] += __uint_as_float(v.x);
-        total[1] += __uint_as_float(v.y);
-        total[2] += __uint_as_float(v.z);
-        total[3] += __uint_as_float(v.w);
+      for (int i = 0; i < C::kRowTiles; ++i) {
+        const uint4 v = ld_shared_16(from + g * kStep + i * 2048);
+        acc[i][4 * g] += __uint_as_float(v.x);
+        acc[i][4 * g + 1] += __uint_as_float(v.y);
+        acc[i][4 * g + 2] += __uint_as_float(v.z);
+        acc[i][4 * g + 3] += __uint_as_float(v.w);
       }
-#pragma unroll
-      for (int e = 0; e < 4; ++e) acc[i][4 * g + e] = total[e];
     }
   }
 }
 
 // One chunk of tokens of one accumulator tile: arithmetic, transposition, store. Groups outside [first, last)
 // belong to other blocks of the split: their values are meaningless and not stored.
+template <class C>
+using Output = LinearOutput<typename C::T, C::kRows, C::kTile.chunk_tokens()>;
+
 template <class C, int kChunk>
-__device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C::kRows>& out, float* acc,
-                                             const float* scales, uint32_t buffer, int barrier, int first,
-                                             int last) {
+__device__ __forceinline__ void finish_chunk(const Output<C>& out, float* acc, const float* scales,
+                                             uint32_t buffer, int barrier, int first, int last) {
   using T = typename C::T;
-  using Out = LinearOutput<T, C::kRows>;
+  using Out = Output<C>;
   constexpr int kFirst = C::kChunkGroups * kChunk;
   constexpr int kLast = kFirst + C::kChunkGroups < C::kGroups ? kFirst + C::kChunkGroups : C::kGroups;
+  const int begin = max(first, kFirst) - kFirst, end = min(last, kLast) - kFirst;
   const LinearParams& p = out.p;
-  const int lane = out.lane, half = lane >> 3 & 1;
+  const int lane = out.lane;
   const auto each = [&](auto step) {
 #pragma unroll
     for (int g = kFirst; g < kLast; ++g) step(g, acc + 4 * g);
@@ -328,7 +342,7 @@ __device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C
   }
   if (p.bias) each([&](int, float* v) { out.add_bias(v); });
   if constexpr (C::kRows == LinearRows::heads) {
-    if (out.rotate) {
+    if (out.rotary) {
       float2 angle[kLast - kFirst][2];
 #pragma unroll
       for (int i = 0; i < 2 * (kLast - kFirst); ++i) {
@@ -344,97 +358,108 @@ __device__ __forceinline__ void finish_chunk(const LinearOutput<typename C::T, C
   } else if (C::kRows == LinearRows::pair) {
     each([](int, float* v) { Out::template apply<LinearActivation::none>(v); });
   }
-  const auto unit = [&](int g) {  // where this lane's row of the transposed 8 × 8 matrices of group g goes
-    const int vector = C::kRows == LinearRows::pair    ? out.warp
-                       : C::kRows == LinearRows::heads ? half * 4 + out.warp
-                                                       : out.warp * 2 + half;
-    return Out::unit(buffer, (g - kFirst) * 8 + (lane & 7), vector);
-  };
-  if constexpr (C::kRows == LinearRows::plain) {
-    if (p.residual) {
-      cp_async_wait<0>();
-      named_barrier_sync(barrier, 128);
-      each([&](int g, float* v) {
-        uint32_t pairs[2];
-        ldmatrix_x2_trans(unit(g), pairs);
-        out.add_residual(v, pairs);
-      });
-    }
+  if (C::kRows == LinearRows::plain && p.residual) {
+    cp_async_wait<0>();
+    named_barrier_sync(barrier, 128);
+    each([&](int g, float* v) {
+      uint32_t pairs[2];
+      ldmatrix_x2_trans(out.matrix_row(buffer, g - kFirst), pairs);
+      out.add_residual(v, pairs);
+    });
+  } else {
+    if (out.thread == 0) bulk_wait_read<1>();  // the store that last used this buffer has read it
+    named_barrier_sync(barrier, 128);
   }
   each([&](int g, float* v) {
+    const uint32_t at = out.matrix_row(buffer, g - kFirst);
     if constexpr (C::kRows == LinearRows::pair)
-      stmatrix_x1_trans(unit(g), pack2<T>(v[0], v[1]));
+      stmatrix_x1_trans(at, pack2<T>(v[0], v[1]));
     else
-      stmatrix_x2_trans(unit(g), pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
+      stmatrix_x2_trans(at, pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
   });
+  fence_proxy_async();
   named_barrier_sync(barrier, 128);
-  const int begin = max(first, kFirst) - kFirst, end = min(last, kLast) - kFirst;
-  out.store(buffer + begin * 8 * Out::kPitch, 8 * (kFirst + begin), 8 * (end - begin));
+  if (out.thread == 0) out.store(buffer, 8 * kFirst, begin, end);
+  if constexpr (C::kRows == LinearRows::heads) out.store_ragged(buffer, 8 * kFirst, begin, end);
+  if constexpr (C::kRows == LinearRows::plain) {
+    if (p.out_stats) out.statistics(buffer, 8 * kFirst, begin, end);
+  }
 }
 
 template <class C>
 __device__ __forceinline__ void consume(const LinearParams& p, const Shared<C>& s, const Place& at,
                                         int warpgroup) {
-  using Out = LinearOutput<typename C::T, C::kRows>;
+  using Out = Output<C>;
   pdl_wait();
-  const int barrier = 1 + warpgroup;
+  const int barrier = 1 + warpgroup, thread = threadIdx.x & 127;
   const int position = C::kRows == LinearRows::heads && p.position ? *p.position : 0;
   const int share = (C::kGroups + p.split - 1) / p.split;
   const int first = at.split * share, last = min(first + share, C::kGroups);
   constexpr int kChunk = C::kChunkGroups;
   const int chunks = first < last ? (last + kChunk - 1) / kChunk - first / kChunk : 0;
-  const bool skewed = C::kWarpgroups == 2 && p.skew > 0;
-  if (skewed && warpgroup == 1) named_barrier_sync(8, 256);
   Ring ring;
   uint32_t phase = 0;
-  bool lead = skewed && warpgroup == 0;
-  for (Schedule tile(p); !tile.done(); tile.next(), phase ^= 1, lead = false) {
+  for (Schedule tile(p); !tile.done(); tile.next(), phase ^= 1) {
     const int row0 = tile.row_tile(at) * C::kTile.rows() + warpgroup * C::kRowTiles * 64;
     const int token0 = tile.token_tile(at) * C::kTokens;
     // Chunk `number` of this block's share; the residual of the first two is under way during the
     // multiplication.
-    auto fetch = [&](int number) {
-      if (number >= C::kRowTiles * chunks) return;
-      const int chunk = first / kChunk + number % chunks;
+    const auto fetch = [&](const Out& out, int number) {
+      const int chunk = first / kChunk + (number < chunks ? number : number - chunks);
       const int begin = max(first, chunk * kChunk), end = min(last, chunk * kChunk + kChunk);
-      const Out out(p, row0 + number / chunks * 64, token0, position);
-      out.fetch_residual(s.staging(warpgroup, number & 1) + begin % kChunk * 8 * Out::kPitch, begin * 8,
-                         (end - begin) * 8);
+      out.fetch_residual(s.staging(warpgroup, number & 1), chunk * kChunk * 8, begin % kChunk,
+                         end - chunk * kChunk);
     };
-    named_barrier_sync(barrier, 128);  // the staging buffers of the previous tile have been read
+    const auto fetch_number = [&](int number) {
+      if (number < C::kRowTiles * chunks)
+        fetch(Out(p, row0 + (number < chunks ? 0 : 64), token0, position), number);
+    };
     if (p.residual) {
-      fetch(0);
-      fetch(1);
+      if (thread == 0) bulk_wait_read<0>();  // the staging buffers of the previous tile
+      named_barrier_sync(barrier, 128);
+      fetch_number(0);
+      fetch_number(1);
     }
     typename C::Accumulators acc;
-    multiply<C>(p, s, at, warpgroup, lead, ring, acc);
-    if (p.split > 1) reduce_split<C>(p, s, at, warpgroup, share, acc);
-    if (p.row_stats) mbarrier_wait(s.scale_full(), phase);
-#pragma unroll
-    for (int i = 0; i < C::kRowTiles; ++i) {
-      const Out out(p, row0 + i * 64, token0, position);
-      const auto finish = [&]<int kIndex>() {
+    const auto finish = [&](const Out& out, int i) {
+      const auto chunk = [&]<int kIndex>() {
         if constexpr (kIndex * kChunk < C::kGroups) {
           if (kIndex * kChunk + kChunk <= first || kIndex * kChunk >= last) return;
           const int number = i * chunks + kIndex - first / kChunk;
           finish_chunk<C, kIndex>(out, acc[i], s.scales(), s.staging(warpgroup, number & 1), barrier, first,
                                   last);
           if (p.residual && number + 2 < C::kRowTiles * chunks) {
+            if (thread == 0) bulk_wait_read<0>();
             named_barrier_sync(barrier, 128);
-            fetch(number + 2);
+            fetch_number(number + 2);
           }
         }
       };
-      finish.template operator()<0>();
-      finish.template operator()<1>();
-      finish.template operator()<2>();
-      finish.template operator()<3>();
+      chunk.template operator()<0>();
+      chunk.template operator()<1>();
+      chunk.template operator()<2>();
+      chunk.template operator()<3>();
+    };
+    const auto accumulate = [&] {
+      multiply<C>(p, s, at, warpgroup, ring, acc);
+      if (p.split > 1) reduce_split<C>(p, s, at, warpgroup, share, acc);
+      if (p.row_stats) mbarrier_wait(s.scale_full(), phase);
+    };
+    if constexpr (C::kRowTiles == 1) {
+      const Out out(p, row0, token0, position);  // its loads are under way during the multiplication
+      accumulate();
+      finish(out, 0);
+    } else {  // no registers to spare
+      accumulate();
+#pragma unroll
+      for (int i = 0; i < C::kRowTiles; ++i) finish(Out(p, row0 + i * 64, token0, position), i);
     }
     if (p.row_stats) {
       __syncwarp();
       if (lane_id() == 0) mbarrier_arrive(s.scale_empty());
     }
   }
+  if (thread == 0) bulk_wait<0>();
 }
 
 template <class C>
@@ -443,10 +468,13 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
   const Shared<C> s{shared_memory};
   const Place at(p);
   const bool clustered = p.cluster_rows * p.cluster_tokens * p.split > 1;
-  const int warp = warp_id();
-  if (threadIdx.x == 0) {
+  const int warp = warp_id(), producer_warp = 4 * C::kWarpgroups;
+  const Producer<C> producer(p, s, at);
+  const bool leader = warp == producer_warp && elect_one();
+  if (leader) {
     tma_prefetch_descriptor(&p.weights);
     tma_prefetch_descriptor(&p.tokens);
+    tma_prefetch_descriptor(&p.out_chunk);
     for (int i = 0; i < C::kStages; ++i) {
       mbarrier_init(s.full(i), 1);
       mbarrier_init(s.empty(i), 4 * C::kWarpgroups * at.peers());
@@ -456,18 +484,21 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
     mbarrier_init(s.split_ready(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
     mbarrier_init(s.split_sums(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
     fence_barrier_init();
+    if (at.tokens == 1) producer.request_weights();  // arrive at our barriers only
   }
+  __syncwarp();
   if (clustered)
     cluster_sync();
   else
     __syncthreads();
 
-  if (warp >= 4 * C::kWarpgroups) {
+  if (warp >= producer_warp) {
     register_decrease<C::kProducerRegisters>();
-    if (warp == 4 * C::kWarpgroups) {
-      if (elect_one()) produce<C>(p, s, at);
-    } else if (p.row_stats) {
-      token_scales<C>(p, s, at, warp - 4 * C::kWarpgroups - 1);
+    if (leader) {
+      if (at.tokens > 1) producer.request_weights();
+      producer.run();
+    } else if (warp > producer_warp && p.row_stats) {
+      token_scales<C>(p, s, at, warp - producer_warp - 1);
     }
     __syncwarp();
   } else {

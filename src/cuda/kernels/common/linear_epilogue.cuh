@@ -3,15 +3,16 @@
 // 16-byte vectors.
 #pragma once
 #include "cuda/kernels/common/linear_params.h"
-#include "cuda/kernels/common/ptx.cuh"
+#include "cuda/kernels/common/tma.cuh"
 
 namespace flashrt {
 
-// x · sigmoid(y); exact to a few f32 ulp.
+// x · sigmoid(y) = x / (1 + 2^(−y·log2 e)), to a few f32 ulp.
 __device__ __forceinline__ float times_sigmoid(float x, float y) {
-  float e;
+  float e, r;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(y * -1.4426950408889634f));
-  return __fdividef(x, 1.f + e);
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.f + e));
+  return x * r;
 }
 template <LinearActivation kActivation>
 __device__ __forceinline__ float activate(float x) {
@@ -39,27 +40,25 @@ __device__ __forceinline__ uint4 ld_shared_16(uint32_t addr) {
   return v;
 }
 
-// One warpgroup's view of one 64-row accumulator tile.
-template <class T, LinearRows kRows>
+// One warpgroup's view of one 64-row accumulator tile. A staged chunk is one tile of 128-byte rows (64
+// features of a token) or, paired, tiles of 64-byte rows (32 features of one half), swizzled as the tensor
+// maps of the output say.
+template <class T, LinearRows kRows, int kChunkTokens>
 struct LinearOutput {
-  static constexpr int kVectors =
-      kRows == LinearRows::pair ? 4 : 8;  // 16-byte vectors in a token's staged row
-  static constexpr int kPitch = 16 * kVectors;
+  static constexpr bool kPaired = kRows != LinearRows::plain;
+  static constexpr int kPitch = kPaired ? 64 : 128;
+  static constexpr int kHalves = kRows == LinearRows::heads ? 2 : 1;  // staged tiles
 
   const LinearParams& p;
   int thread, warp, lane;  // within the warpgroup
   int token0;              // of the tile
   int slot;                // of the output statistics
   int position;
-  int feature[2];  // weight rows of accumulator rows lane/4 and lane/4 + 8 of this warp
-  bool valid[2];
-  float bias[2], gate[2], column_sum[2];
-  T* row;  // output of token `token0` at this thread's vector of a staged row
-  int64_t stride;
+  int column, half;  // first output column, and the distance of the second staged tile's
+  int kv;            // heads: < 0 query, < kv_heads key, otherwise value
   bool column_valid;
-  bool rotate;
-  const float2* rotary;  // of token `token0`
-  const T* residual;
+  float bias[2], gate[2], column_sum[2];  // of accumulator rows lane/4 and lane/4 + 8 of this warp
+  const float2* rotary;                   // of token `token0`, or null
 
   // row0: first (tile-ordered) weight row of the 64.
   __device__ __forceinline__ LinearOutput(const LinearParams& params, int row0, int first_token, int pos)
@@ -67,70 +66,67 @@ struct LinearOutput {
     thread = threadIdx.x & 127;
     lane = thread & 31;
     warp = thread >> 5;
-    const int vector = thread % kVectors;
     slot = row0 >> 6;
-    stride = p.out_stride;
-    rotate = false;
+    column_valid = row0 < p.n;
+    half = 0;
+    kv = -1;
     rotary = nullptr;
-    residual = nullptr;
+    int feature[2];
     if constexpr (kRows == LinearRows::plain) {
+      column = row0;
       feature[0] = row0 + 16 * warp + (lane >> 2);
       feature[1] = feature[0] + 8;
-      const int column = row0 + 8 * vector;
-      column_valid = column < p.n;
-      row = static_cast<T*>(p.out) + column;
-      residual = static_cast<const T*>(p.residual) + column;
     } else if constexpr (kRows == LinearRows::pair) {
-      feature[0] = (row0 >> 1) + 8 * warp + (lane >> 2);
+      column = row0 >> 1;
+      feature[0] = column + 8 * warp + (lane >> 2);
       feature[1] = feature[0] + (p.n >> 1);
-      const int column = (row0 >> 1) + 8 * vector;
-      column_valid = column < (p.n >> 1);
-      row = static_cast<T*>(p.out) + column;
     } else {
-      const int head = row0 / p.head_dim, half = p.head_dim >> 1, within = (row0 - head * p.head_dim) >> 1;
+      const int head = row0 / p.head_dim, within = (row0 - head * p.head_dim) >> 1;
+      half = p.head_dim >> 1;
       feature[0] = head * p.head_dim + within + 8 * warp + (lane >> 2);
       feature[1] = feature[0] + half;
-      column_valid = row0 < p.n;
-      const int column = (vector >> 2) * half + within + 8 * (vector & 3);
-      const int kv = head - p.query_heads;
-      rotate = p.rotary != nullptr && kv < p.kv_heads;
-      rotary = reinterpret_cast<const float2*>(p.rotary) + static_cast<int64_t>(position + token0) * half +
-               within + 8 * warp + (lane >> 2);
-      if (kv < 0) {
-        row = static_cast<T*>(p.out) + head * p.head_dim + column;
-      } else {
-        const bool value = kv >= p.kv_heads;
-        stride = p.kv_stride;
-        row = static_cast<T*>(value ? p.values : p.keys) + position * stride +
-              (value ? kv - p.kv_heads : kv) * p.head_dim + column;
-      }
+      kv = head - p.query_heads;
+      column = within + (kv < 0 ? head : kv < p.kv_heads ? kv : kv - p.kv_heads) * p.head_dim;
+      if (p.rotary && kv < p.kv_heads)
+        rotary = reinterpret_cast<const float2*>(p.rotary) + static_cast<int64_t>(position + token0) * half +
+                 within + 8 * warp + (lane >> 2);
     }
-    row += token0 * stride;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      valid[h] = feature[h] < p.n;
-      bias[h] = p.bias && valid[h] ? p.bias[feature[h]] : 0.f;
-      gate[h] = p.gate && valid[h] ? p.gate[feature[h]] : 1.f;
-      column_sum[h] = p.column_sum && valid[h] ? p.column_sum[feature[h]] : 0.f;
+      const bool valid = column_valid && feature[h] < p.n;
+      bias[h] = p.bias && valid ? p.bias[feature[h]] : 0.f;
+      gate[h] = p.gate && valid ? p.gate[feature[h]] : 1.f;
+      column_sum[h] = p.column_sum && valid ? p.column_sum[feature[h]] : 0.f;
     }
   }
 
-  // Shared address of vector v of token t (of a chunk): the 16-byte units are permuted so that both the
-  // transposing stores (8 tokens, one vector) and the row reads (one token, all vectors) are free of bank
+  // Shared address of 16-byte vector v of token t of a staged tile: vectors are permuted so that both the
+  // transposing stores (8 tokens, one vector) and row reads (one token, all vectors) are free of bank
   // conflicts.
-  __device__ __forceinline__ static uint32_t unit(uint32_t buffer, int t, int v) {
-    const int swizzled = kVectors == 8 ? v ^ (t & 7) : v ^ ((t >> 1) & 3);
-    return buffer + t * kPitch + swizzled * 16;
+  __device__ __forceinline__ static uint32_t unit(uint32_t tile, int t, int v) {
+    return tile + t * kPitch + (kPaired ? v ^ ((t >> 1) & 3) : v ^ (t & 7)) * 16;
+  }
+  // Where this lane's row of the transposed 8 × 8 matrices of token group g goes.
+  __device__ __forceinline__ uint32_t matrix_row(uint32_t buffer, int g) const {
+    const int second = lane >> 3 & 1, t = g * 8 + (lane & 7);
+    if constexpr (kRows == LinearRows::heads) return unit(buffer + second * kChunkTokens * 64, t, warp);
+    return unit(buffer, t, kPaired ? warp : warp * 2 + second);
   }
 
-  // Starts the copy of a chunk's residual into its staging buffer.
-  __device__ __forceinline__ void fetch_residual(uint32_t buffer, int chunk_token, int tokens) const {
-    for (int t = thread / kVectors; t < tokens; t += 128 / kVectors) {
-      const int r = token0 + chunk_token + t;
-      const bool ok = r < p.m && column_valid;
-      const int source = r < p.residual_period ? r : r % p.residual_period;
-      cp_async_16(unit(buffer, t, thread % kVectors), ok ? residual + source * p.residual_stride : p.residual,
-                  ok);
+  // Starts the copy of a chunk's residual (plain rows) into its staging buffer; groups [begin, end) of the
+  // chunk.
+  __device__ __forceinline__ void fetch_residual(uint32_t buffer, int chunk_token, int begin, int end) const {
+    const int vector = thread & 7, c = column + 8 * vector;
+    int r = token0 + chunk_token + begin * 8 + (thread >> 3);
+    int source = r < p.residual_period ? r : r % p.residual_period;
+#pragma unroll 1
+    for (int t = begin * 8 + (thread >> 3); t < end * 8; t += 16) {
+      const bool ok = r < p.m && c < p.n;
+      const T* from = static_cast<const T*>(p.residual) + (ok ? source * p.residual_stride + c : 0);
+      cp_async_16(unit(buffer, t, vector), from, ok);
+      r += 16;
+      source += 16;
+      while (source >= p.residual_period) source -= p.residual_period;
     }
     cp_async_commit();
   }
@@ -176,38 +172,61 @@ struct LinearOutput {
     }
   }
 
-  // The staged chunk to global memory, with the statistics of its rows.
-  __device__ __forceinline__ void store(uint32_t buffer, int chunk_token, int tokens) const {
-    for (int t = thread / kVectors; t < tokens; t += 128 / kVectors) {
-      const int r = token0 + chunk_token + t;
-      const uint4 v = ld_shared_16(unit(buffer, t, thread % kVectors));
-      const bool ok = r < p.m && column_valid;
-      if (ok) *reinterpret_cast<uint4*>(row + (chunk_token + t) * stride) = v;
-      if constexpr (kRows == LinearRows::plain) {
-        if (p.out_stats) store_statistics(v, r, ok);
+  // One thread: groups [begin, end) of the staged chunk to global memory. Rows past m and columns past n are
+  // clipped.
+  __device__ __forceinline__ void store(uint32_t buffer, int chunk_token, int begin, int end) const {
+    if (!column_valid) return;
+#pragma unroll
+    for (int h = 0; h < kHalves; ++h) {
+      const uint32_t tile = buffer + h * kChunkTokens * 64;
+      const int x = column + h * half, row = token0 + chunk_token;
+      if (kv >= 0) {  // the caches have rows past m: a ragged group is left to store_ragged
+        const CUtensorMap* map = kv < p.kv_heads ? &p.key_group : &p.value_group;
+        for (int g = begin; g < end && row + 8 * g + 8 <= p.m; ++g)
+          tma_store_2d(map, tile + g * 8 * kPitch, x, position + row + 8 * g);
+      } else if (begin == 0 && end == kChunkTokens / 8) {
+        tma_store_2d(&p.out_chunk, tile, x, row);
+      } else {
+        for (int g = begin; g < end; ++g) tma_store_2d(&p.out_group, tile + g * 8 * kPitch, x, row + 8 * g);
       }
     }
+    bulk_commit();
+  }
+  // All threads: the rows before m of the group of a cache that m cuts.
+  __device__ __forceinline__ void store_ragged(uint32_t buffer, int chunk_token, int begin, int end) const {
+    const int g = (p.m - token0 - chunk_token) >> 3, t = g * 8 + (thread & 7), row = token0 + chunk_token + t;
+    if (kv < 0 || !column_valid || g < begin || g >= end || row >= p.m || thread >= 64) return;
+    const int vector = thread >> 3 & 3, h = thread >> 5;
+    const uint4 v = ld_shared_16(unit(buffer + h * kChunkTokens * 64, t, vector));
+    T* cache = static_cast<T*>(kv < p.kv_heads ? p.keys : p.values);
+    *reinterpret_cast<uint4*>(cache + (position + row) * p.kv_stride + column + h * half + 8 * vector) = v;
   }
 
-  // tokens is a multiple of 8 and a warp covers 4 of them, so its lanes agree on the loop above.
-  __device__ __forceinline__ void store_statistics(const uint4& v, int r, bool ok) const {
-    float sum = 0.f, squares = 0.f;
-    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+  // All threads: Σy and Σy² over the 64 columns of every staged token (8 lanes each), of the rounded values.
+  __device__ __forceinline__ void statistics(uint32_t buffer, int chunk_token, int begin, int end) const {
+    const int vector = thread & 7;
+    for (int t = begin * 8 + (thread >> 3); t < end * 8;
+         t += 16) {  // a warp's lanes agree: it covers 4 tokens
+      const int r = token0 + chunk_token + t;
+      const uint4 v = ld_shared_16(unit(buffer, t, vector));
+      const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+      float sum = 0.f, squares = 0.f;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 f = unpack2<T>(words[i]);
-      sum += f.x + f.y;
-      squares += f.x * f.x + f.y * f.y;
-    }
-    if (!ok) sum = squares = 0.f;
+      for (int i = 0; i < 4; ++i) {
+        const float2 f = unpack2<T>(words[i]);
+        sum += f.x + f.y;
+        squares += f.x * f.x + f.y * f.y;
+      }
+      if (column + 8 * vector >= p.n) sum = squares = 0.f;
 #pragma unroll
-    for (int d = 1; d < 8; d *= 2) {
-      sum += __shfl_xor_sync(0xffffffffu, sum, d);
-      squares += __shfl_xor_sync(0xffffffffu, squares, d);
+      for (int d = 1; d < 8; d *= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, d);
+        squares += __shfl_xor_sync(0xffffffffu, squares, d);
+      }
+      if (vector == 0 && r < p.m && slot < p.out_stat_slots)
+        reinterpret_cast<float2*>(p.out_stats)[static_cast<int64_t>(r) * p.out_stat_slots + slot] =
+            make_float2(sum, squares);
     }
-    if (thread % 8 == 0 && r < p.m && slot < p.out_stat_slots)
-      reinterpret_cast<float2*>(p.out_stats)[static_cast<int64_t>(r) * p.out_stat_slots + slot] =
-          make_float2(sum, squares);
   }
 };
 

@@ -39,6 +39,9 @@ struct LinearTile {
 struct LinearParams {
   CUtensorMap weights;  // plain: [n][k]; pair: [groups][2][8][k]; heads: [heads][groups][2][8][k]
   CUtensorMap tokens;   // [m][k]
+  CUtensorMap out_chunk,
+      out_group;  // of `out`: boxes of tile.chunk_tokens() and of 8 rows, 64 (paired: 32) columns
+  CUtensorMap key_group, value_group;
 
   // Schedule. A cluster is split × cluster_tokens × cluster_rows blocks; the rank runs fastest over rows.
   int m, n;                          // n counts weight rows
@@ -47,7 +50,7 @@ struct LinearParams {
   int cluster_rows, cluster_tokens;  // blocks that share a token tile / a weight tile by multicast
   int split;                         // blocks that share the k range of one tile
   int token_slice;                   // tokens one block loads for its row peers, a multiple of 8
-  int skew;                          // k blocks by which the first warpgroup runs ahead; 0 = none
+  int lockstep;                      // warpgroups start every k block together
 
   // Norm of the input whose weight is folded into w: value = acc·rstd − (rstd·mean)·column_sum.
   const float* row_stats;   // [m][row_stat_slots] pairs (Σx, Σx²), or null

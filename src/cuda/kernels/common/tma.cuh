@@ -83,10 +83,13 @@ __device__ __forceinline__ void tma_prefetch_2d(const CUtensorMap* map, int x, i
 
 // Out-of-range elements of the box are not written. The shared tile was written by ordinary stores:
 // fence_proxy_async in each writer, then a barrier, come first.
-__device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, const void* src, int x, int y) {
+__device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, uint32_t src, int x, int y) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
-               "r"(smem_u32(src)), "r"(x), "r"(y)
+               "r"(src), "r"(x), "r"(y)
                : "memory");
+}
+__device__ __forceinline__ void tma_store_2d(const CUtensorMap* map, const void* src, int x, int y) {
+  tma_store_2d(map, smem_u32(src), x, y);
 }
 __device__ __forceinline__ void tma_store_3d(const CUtensorMap* map, const void* src, int x, int y, int z) {
   asm volatile(
