@@ -10,7 +10,8 @@ namespace flashrt::cuda {
 namespace {
 
 bool fits_rows(const Problem& p) {
-  return (p.in_type(0) == DType::u8 || p.in_type(0) == DType::f32) && is_element(p.out_type(0)) && p.out(0).cols % 8 == 0;
+  return (p.in_type(0) == DType::u8 || p.in_type(0) == DType::f32) && is_element(p.out_type(0)) &&
+         p.out(0).cols % 8 == 0;
 }
 
 void launch_rows(const Problem& p, std::vector<Launch>& out) {

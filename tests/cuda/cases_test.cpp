@@ -26,6 +26,22 @@ bool may_be_refused(const Line& line) {
 
 class Cases : public testing::TestWithParam<const Case*> {};
 
+// One implementation of a case's line, twice and in place where the planner may arrange that.
+void run_implementation(const Case& c, const Program& program, LineRunner& runner,
+                        const Implementation& implementation) {
+  const auto first = runner.run(implementation, false);
+  for (size_t j = 0; j < first.error.size(); ++j) {
+    const DType type = program.info(runner.line().out[j]).dtype;
+    EXPECT_LE(first.error[j], type == DType::f32 ? c.tolerance_f32 : c.tolerance) << "result " << j;
+  }
+  EXPECT_TRUE(first.intact) << "wrote outside its results";
+  EXPECT_TRUE(runner.run(implementation, false).bytes == first.bytes) << "two runs differ";
+  if (!runner.can_run_in_place()) return;
+  const auto aliased = runner.run(implementation, true);
+  EXPECT_EQ(aliased.error, first.error) << "in place";
+  EXPECT_TRUE(aliased.intact) << "wrote outside its results, in place";
+}
+
 void run_case(const Case& c, DType dtype, const Device& device) {
   Program program(dtype);
   CaseRecorder recorder(program, 1);
@@ -36,17 +52,11 @@ void run_case(const Case& c, DType dtype, const Device& device) {
     if (!runner.fits(implementation)) continue;
     ++fitting;
     SCOPED_TRACE(fmt::format("{} {} in {}: {}", c.op, c.name, name_of(dtype), implementation.name));
-    const auto first = runner.run(implementation, false);
-    for (size_t j = 0; j < first.error.size(); ++j) {
-      const DType type = program.info(runner.line().out[j]).dtype;
-      EXPECT_LE(first.error[j], type == DType::f32 ? c.tolerance_f32 : c.tolerance) << "result " << j;
+    try {
+      run_implementation(c, program, runner, implementation);
+    } catch (const Error& error) {  // here, so that the trace names the implementation
+      ADD_FAILURE() << error.what();
     }
-    EXPECT_TRUE(first.intact) << "wrote outside its results";
-    EXPECT_TRUE(runner.run(implementation, false).bytes == first.bytes) << "two runs differ";
-    if (!runner.can_run_in_place()) continue;
-    const auto aliased = runner.run(implementation, true);
-    EXPECT_EQ(aliased.error, first.error) << "in place";
-    EXPECT_TRUE(aliased.intact) << "wrote outside its results, in place";
   }
   EXPECT_TRUE(fitting > 0 || may_be_refused(runner.line()))
       << c.op << " " << c.name << ": no implementation in " << name_of(dtype);

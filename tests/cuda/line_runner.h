@@ -129,7 +129,7 @@ class LineRunner {
     std::vector<Launch> launches;
     implementation.launch(problem(address, workspace.get()), launches);
     for (Launch& launch : launches) {
-      launch.handle = find_kernel(launch.kernel);
+      launch.handle = find_kernel(std::string(launch.kernel).c_str());
       const auto* function = reinterpret_cast<const void*>(launch.handle);
       if (launch.shared_bytes > 48 * 1024) {
         checked(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -1,4 +1,5 @@
-// Attention of half types on mma.sync (sm_80 and later): online softmax over key tiles, grouped heads packed into rows.
+// Attention of half types on mma.sync (sm_80 and later): online softmax over key tiles, grouped heads packed
+// into rows.
 #include "cuda/kernels/common/attention_range.cuh"
 #include "cuda/kernels/common/element.cuh"
 #include "cuda/kernels/common/mma_sync.cuh"
@@ -8,20 +9,23 @@ namespace flashrt {
 
 namespace {
 
-constexpr int kRows = 64, kThreads = 128;   // packed query rows of a block, 16 per warp
+constexpr int kRows = 64, kThreads = 128;  // packed query rows of a block, 16 per warp
 
-// Width: head_dim rounded up to an instance; Keys: keys per tile. Shared rows are padded by 16 bytes against conflicts.
+// Width: head_dim rounded up to an instance; Keys: keys per tile. Shared rows are padded by 16 bytes against
+// conflicts.
 template <class T, int Width, int Keys>
 struct AttentionMma {
   static constexpr int kRowBytes = (Width + 8) * 2;
   static constexpr int kTileBytes = Keys * kRowBytes;
-  static constexpr int kOut = Width / 8, kScores = Keys / 8;   // fragments of 8 columns
+  static constexpr int kOut = Width / 8, kScores = Keys / 8;  // fragments of 8 columns
 
   const AttentionTileParams& p;
-  uint32_t smem;   // queries, then two stages of keys and values
+  uint32_t smem;  // queries, then two stages of keys and values
   int first_row, kv_head, segment, group;
 
-  __device__ uint32_t key_tile(int step) const { return smem + kRows * kRowBytes + step % 2 * 2 * kTileBytes; }
+  __device__ uint32_t key_tile(int step) const {
+    return smem + kRows * kRowBytes + step % 2 * 2 * kTileBytes;
+  }
   __device__ uint32_t value_tile(int step) const { return key_tile(step) + kTileBytes; }
 
   // Count rows of `from` from column `col` on; row_of gives the matrix row or −1, which is filled with zeros.
@@ -33,7 +37,8 @@ struct AttentionMma {
       const int64_t at = row_of(j);
       const bool inside = at >= 0 && chunk * 8 < p.head_dim;
       const T* data = static_cast<const T*>(from.data);
-      copy_async_16(tile + j * kRowBytes + chunk * 16, inside ? data + at + chunk * 8 : data, inside ? 16 : 0);
+      copy_async_16(tile + j * kRowBytes + chunk * 16, inside ? data + at + chunk * 8 : data,
+                    inside ? 16 : 0);
     }
   }
   // Packed row i is head i % group of row i / group.
@@ -47,7 +52,8 @@ struct AttentionMma {
     const auto rows = [&](int64_t stride) {
       return [this, step, keys, stride](int j) -> int64_t {
         const int key = step * Keys + j;
-        return key < keys ? (int64_t(segment) * p.capacity + key) * stride + int64_t(kv_head) * p.head_dim : -1;
+        return key < keys ? (int64_t(segment) * p.capacity + key) * stride + int64_t(kv_head) * p.head_dim
+                          : -1;
       };
     };
     load_tile<Keys>(key_tile(step), p.k, rows(p.k.stride));
@@ -66,7 +72,8 @@ struct AttentionMma {
 #pragma unroll
       for (int j = 0; j < kScores; j += 2) {
         uint32_t k[4];
-        ldmatrix_x4(key_tile(step) + (j * 8 + lane / 16 * 8 + lane % 8) * kRowBytes + (c * 2 + lane / 8 % 2) * 16, k);
+        ldmatrix_x4(
+            key_tile(step) + (j * 8 + lane / 16 * 8 + lane % 8) * kRowBytes + (c * 2 + lane / 8 % 2) * 16, k);
         mma_16816<T>(scores[j], q, k[0], k[1]);
         mma_16816<T>(scores[j + 1], q, k[2], k[3]);
       }
@@ -91,9 +98,10 @@ struct AttentionMma {
     }
   }
 
-  // Masks, and replaces the scores of one row (two columns of each fragment) by exp2(score − top); rescales out, sum.
-  __device__ static void soften(float (&s)[kScores][4], float (&out)[kOut][4], int row_half, int first_key, int visible,
-                                float scale, float& top, float& sum) {
+  // Masks, and replaces the scores of one row (two columns of each fragment) by exp2(score − top); rescales
+  // out, sum.
+  __device__ static void soften(float (&s)[kScores][4], float (&out)[kOut][4], int row_half, int first_key,
+                                int visible, float scale, float& top, float& sum) {
     const int t = int(threadIdx.x) % 4;
     float best = top;
 #pragma unroll
@@ -125,17 +133,20 @@ struct AttentionMma {
 
   __device__ void run() const {
     const int g = int(threadIdx.x % 32) / 4, t = int(threadIdx.x) % 4;
-    const int packed_row = first_row + int(threadIdx.x / 32) * 16 + g;   // and + 8
+    const int packed_row = first_row + int(threadIdx.x / 32) * 16 + g;  // and + 8
     pdl_launch();
     pdl_wait();
     const int keys = existing_keys(p);
     const int last_row = min(p.rows - 1, (first_row + kRows - 1) / group);
     const int tile_keys = visible_keys(p, last_row, keys);
-    const int visible[2] = {visible_keys(p, packed_row / group, keys), visible_keys(p, (packed_row + 8) / group, keys)};
+    const int visible[2] = {visible_keys(p, packed_row / group, keys),
+                            visible_keys(p, (packed_row + 8) / group, keys)};
     const int steps = (tile_keys + Keys - 1) / Keys;
 
-    load_queries();
-    if (steps > 0) load_keys(0, tile_keys);
+    if (steps > 0) {
+      load_queries();
+      load_keys(0, tile_keys);
+    }
     copy_async_commit();
     float out[kOut][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
     for (int step = 0; step < steps; ++step) {
@@ -147,24 +158,27 @@ struct AttentionMma {
       multiply_keys(step, scores);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        soften(scores, out, half, step * Keys, min(visible[half], tile_keys), p.scale * 1.44269504089f, top[half], sum[half]);
+        soften(scores, out, half, step * Keys, min(visible[half], tile_keys), p.scale * 1.44269504089f,
+               top[half], sum[half]);
       }
       multiply_values(step, scores, out);
-      __syncthreads();   // the stage is refilled in the next step
+      __syncthreads();  // the stage is refilled in the next step
     }
 
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
       sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
-      const float inverse = sum[half] == 0.f ? 0.f : 1.f / sum[half];   // a row that sees nothing is 0; NaN stays NaN
+      const float inverse =
+          sum[half] == 0.f ? 0.f : 1.f / sum[half];  // a row that sees nothing is 0; NaN stays NaN
       const int i = packed_row + half * 8, r = i / group, h = kv_head * group + i % group;
       if (r >= p.rows) continue;
       const size_t at = (size_t(segment) * p.rows + r) * p.out.stride + size_t(h) * p.head_dim;
 #pragma unroll
       for (int j = 0; j < kOut; ++j) {
         if (j * 8 >= p.head_dim) break;
-        store_two(p.out.data, p.out.type, at + j * 8 + t * 2, out[j][half * 2] * inverse, out[j][half * 2 + 1] * inverse);
+        store_two(p.out.data, p.out.type, at + j * 8 + t * 2, out[j][half * 2] * inverse,
+                  out[j][half * 2 + 1] * inverse);
       }
     }
   }
@@ -173,13 +187,13 @@ struct AttentionMma {
 }  // namespace
 
 // grid: (⌈rows·group / 64⌉, kv_heads, segments)
-#define FLASHRT_ATTENTION_MMA(name, T, width, keys)                                                   \
-  extern "C" __global__ void __launch_bounds__(kThreads)                                              \
-      attention_mma_##name##_##width(const __grid_constant__ AttentionTileParams p) {                 \
-    extern __shared__ __align__(128) unsigned char tiles[];                                           \
-    AttentionMma<T, width, keys>{p, smem_u32(tiles), int(blockIdx.x) * kRows, int(blockIdx.y),        \
-                                 int(blockIdx.z), p.heads / p.kv_heads}                               \
-        .run();                                                                                       \
+#define FLASHRT_ATTENTION_MMA(name, T, width, keys)                                                          \
+  extern "C" __global__ void __launch_bounds__(kThreads)                                                     \
+      attention_mma_##name##_##width(const __grid_constant__ AttentionTileParams p) {                        \
+    extern __shared__ __align__(128) unsigned char tiles[];                                                  \
+    AttentionMma<T, width, keys>{                                                                            \
+        p, smem_u32(tiles), int(blockIdx.x) * kRows, int(blockIdx.y), int(blockIdx.z), p.heads / p.kv_heads} \
+        .run();                                                                                              \
   }
 #define FLASHRT_ATTENTION_MMA_ALL(name, T) \
   FLASHRT_ATTENTION_MMA(name, T, 64, 64)   \

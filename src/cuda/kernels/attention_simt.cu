@@ -7,11 +7,12 @@
 namespace flashrt {
 
 namespace {
-constexpr int kWidest = 256, kPerLane = kWidest / 32, kAtOnce = 4;   // head_dim at most; keys at once
+constexpr int kWidest = 256, kPerLane = kWidest / 32, kAtOnce = 4;  // head_dim at most; keys at once
 }
 
 // grid: (⌈rows·heads / 4⌉, segments), 4 warps. Lane l holds columns l, l + 32, … of its head.
-extern "C" __global__ void __launch_bounds__(128, 4) attention_simt(const __grid_constant__ AttentionTileParams p) {
+extern "C" __global__ void __launch_bounds__(128, 4)
+    attention_simt(const __grid_constant__ AttentionTileParams p) {
   pdl_launch();
   pdl_wait();
   const int item = int(blockIdx.x * 4 + threadIdx.x / 32), lane = int(threadIdx.x % 32);
@@ -25,7 +26,8 @@ extern "C" __global__ void __launch_bounds__(128, 4) attention_simt(const __grid
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
     const int c = lane + 32 * i;
-    q[i] = c < p.head_dim ? p.scale * load_element(p.q.data, p.q.type, row * p.q.stride + h * p.head_dim + c) : 0.f;
+    q[i] = c < p.head_dim ? p.scale * load_element(p.q.data, p.q.type, row * p.q.stride + h * p.head_dim + c)
+                          : 0.f;
   }
   float top = -INFINITY, sum = 0.f;
   for (int j0 = 0; j0 < keys; j0 += kAtOnce) {
@@ -64,11 +66,12 @@ extern "C" __global__ void __launch_bounds__(128, 4) attention_simt(const __grid
       }
     }
   }
-  const float inverse = sum == 0.f ? 0.f : 1.f / sum;   // a row that sees nothing is 0; NaN stays NaN
+  const float inverse = sum == 0.f ? 0.f : 1.f / sum;  // a row that sees nothing is 0; NaN stays NaN
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
     const int c = lane + 32 * i;
-    if (c < p.head_dim) store_element(p.out.data, p.out.type, row * p.out.stride + h * p.head_dim + c, out[i] * inverse);
+    if (c < p.head_dim)
+      store_element(p.out.data, p.out.type, row * p.out.stride + h * p.head_dim + c, out[i] * inverse);
   }
 }
 

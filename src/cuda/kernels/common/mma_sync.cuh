@@ -24,8 +24,8 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t addr, uint32_t (&r)[4
                : "memory");
 }
 
-// d += a·b. a [16, 16] row-major: rows g, g + 8 × k pairs 2t, 2t + 8 (g = lane/4, t = lane%4); b [16, 8]: k pairs
-// 2t, 2t + 8 of column g; d: rows g, g + 8 × columns 2t, 2t + 1.
+// d += a·b. a [16, 16] row-major: rows g, g + 8 × k pairs 2t, 2t + 8 (g = lane/4, t = lane%4); b [16, 8]: k
+// pairs 2t, 2t + 8 of column g; d: rows g, g + 8 × columns 2t, 2t + 1.
 template <class T>
 __device__ __forceinline__ void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   if constexpr (std::is_same_v<T, __half>) {
