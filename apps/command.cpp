@@ -23,7 +23,7 @@ void DeviceOptions::add_to(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("!--no-fuse", fuse, "Keep every recorded line: no fusion patterns");
   app.add_option("--threads", threads, "CPU threads (0: all)")->check(CLI::Range(0, 1024));
-  app.add_option("--use", implementations, "Force an implementation, as op=name (see `flashrt profile`)");
+  app.add_option("--use", implementations, "Force an implementation, as op=name, or exclude some, as op=-name,-name (see `flashrt profile`)");
 }
 
 std::shared_ptr<Backend> DeviceOptions::open() const {

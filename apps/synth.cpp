@@ -50,6 +50,7 @@ int run(const Options& o) {
   }
   c.embedding_scale = std::sqrt(double(c.language.width));
   c.state_in_prompt = c.family == PolicyFamily::pi05;
+  c.state_mode = c.action_mode = c.family == PolicyFamily::pi05 ? NormMode::quantile : NormMode::zscore;
   check_policy_config(c, "synth");
   const DType dtype = o.dtype == "f32" ? DType::f32 : o.dtype == "f16" ? DType::f16 : DType::bf16;
   synthesize_policy(o.directory, c, {.seed = o.seed, .dtype = dtype, .tokenizer = o.tokenizer});

@@ -58,6 +58,12 @@ foreach(source ${kernel_sources})
 endforeach()
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/kernels/fatbins.inc CONTENT "${registry}" @ONLY)
 
+# Measured choices, embedded as a string.
+set(tune_table ${CMAKE_SOURCE_DIR}/tune/h200.tsv)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${tune_table})
+file(READ ${tune_table} tune_text)
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/kernels/tune_h200.inc CONTENT "R\"(${tune_text})\"\n" @ONLY)
+
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.cpp)
 add_library(flashrt_cuda STATIC ${cuda_sources} ${embedded})
 set_target_properties(flashrt_cuda PROPERTIES LINKER_LANGUAGE CXX)

@@ -153,7 +153,7 @@ void launch(const Launch& launch, cudaStream_t stream) {
                                   .stream = stream,
                                   .attrs = attributes,
                                   .numAttrs = count};
-  void* args[] = {const_cast<std::byte*>(launch.params.data())};
+  void* args[] = {const_cast<std::byte*>(launch.params.data()), const_cast<std::byte*>(launch.more_params.data())};
   const cudaError_t code = cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(launch.handle), args);
   if (code != cudaSuccess) {
     cudaGetLastError();

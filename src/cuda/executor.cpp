@@ -23,6 +23,17 @@ void for_each_root(const Program& program, F&& use) {
   }
 }
 
+// "name" allows only that implementation, "-name,-other" all but those.
+bool allows(std::string_view rule, std::string_view name) {
+  if (!rule.starts_with('-')) return rule == name;
+  for (size_t begin = 0; begin < rule.size();) {
+    const size_t end = std::min(rule.find(',', begin), rule.size());
+    if (rule.substr(begin + 1, end - begin - 1) == name) return false;
+    begin = end + 1;
+  }
+  return true;
+}
+
 }  // namespace
 
 const Implementation* choose(const Program& program, const Line& line, const Device& device,
@@ -30,7 +41,7 @@ const Implementation* choose(const Program& program, const Line& line, const Dev
   const Problem problem{.program = program, .line = line, .device = device};
   const auto forced = force.find(line.op->name);
   for (const Implementation& candidate : implementations(*line.op)) {
-    if (forced != force.end() && forced->second != candidate.name) continue;
+    if (forced != force.end() && !allows(forced->second, candidate.name)) continue;
     if (candidate.fits(problem)) return &candidate;
   }
   return nullptr;
@@ -144,7 +155,10 @@ void Executor::select(const ExecutorOptions& options) {
 
 void Executor::prepare_launches() {
   for (Launch& launch : launches_) {
-    launch.handle = find_kernel(launch.kernel);
+    launch.handle = find_kernel(launch.kernel.c_str());
+    // One carveout for all: a change of it between kernels would drain the multiprocessors.
+    checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(launch.handle),
+                                 cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
     if (launch.shared_bytes > 48 * 1024) {
       checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(launch.handle),
                                    cudaFuncAttributeMaxDynamicSharedMemorySize, int(launch.shared_bytes)));
@@ -220,7 +234,11 @@ void Executor::begin() {
 
 void Executor::step(size_t line) {
   for (size_t j = of_line_[line].first; j < of_line_[line].second; ++j) launch(launches_[j], stream_);
-  checked(cudaStreamSynchronize(stream_));
+  if (const cudaError_t code = cudaStreamSynchronize(stream_); code != cudaSuccess) {
+    const Line& failed = program_.lines[line];
+    fail_device("line {}: {} at {} ({}): {}", line, failed.op->name, to_string(failed.at), chosen_[line],
+                cudaGetErrorString(code));
+  }
 }
 
 void Executor::read(int id, void* to) const {

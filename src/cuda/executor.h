@@ -14,7 +14,7 @@
 namespace flashrt::cuda {
 
 struct ExecutorOptions {
-  std::map<std::string, std::string> force;  // op → implementation name, for tests and tuning
+  std::map<std::string, std::string> force;  // op → implementation, or "-name,-name" to exclude
   bool poison = false;                       // eager runs fill the arena with NaN first
   bool stage_times = true;                   // record an event at the borders of stages
 };

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
@@ -50,18 +51,19 @@ constexpr int64_t weight_stride(int64_t cols) { return (cols + 7) / 8 * 8; }
 
 // One kernel launch, ready to be repeated: kernels take a single struct by value.
 struct Launch {
-  const char* kernel = "";          // the extern "C" name, looked up in the embedded device code
+  std::string kernel;               // the extern "C" name, looked up in the embedded device code
   dim3 grid{1}, block{1};
   unsigned shared_bytes = 0;
   dim3 cluster{1};                  // cluster dimensions; {1, 1, 1} for none
   bool dependent = true;            // may start before the previous launch ends (PDL); it then waits itself
-  std::vector<std::byte> params;
+  std::vector<std::byte> params;    // the kernel's argument, and a second one where a kernel has two
+  std::vector<std::byte> more_params;
   cudaKernel_t handle = nullptr;    // filled when the program is prepared
 
   template <class Params>
-  static Launch of(const char* kernel, dim3 grid, dim3 block, const Params& params, unsigned shared_bytes = 0) {
+  static Launch of(std::string kernel, dim3 grid, dim3 block, const Params& params, unsigned shared_bytes = 0) {
     static_assert(std::is_trivially_copyable_v<Params>);
-    Launch launch{.kernel = kernel, .grid = grid, .block = block, .shared_bytes = shared_bytes};
+    Launch launch{.kernel = std::move(kernel), .grid = grid, .block = block, .shared_bytes = shared_bytes};
     launch.params.resize(sizeof params);
     std::memcpy(launch.params.data(), &params, sizeof params);
     return launch;

@@ -2,6 +2,7 @@
 #include "ops/linear.h"
 
 #include "cuda/kernels/common/tile_params.h"
+#include "cuda/linear_tensor_core.h"
 #include "cuda/operands.h"
 #include "cuda/point_function.h"
 #include "cuda/tables.h"
@@ -74,6 +75,8 @@ void launch_simt(const Problem& p, std::vector<Launch>& out) {
 }
 
 constexpr Implementation kTable[] = {
+    {"stream", fits_linear_stream, launch_linear_stream},  // sm_90, up to 64 rows: weights at memory speed
+    {"wgmma", fits_linear_wgmma, launch_linear_wgmma},     // sm_90, hundreds of rows
     {"gemv", fits_gemv, launch_gemv},
     {"mma", fits_mma, launch_mma},
     {"simt", fits_portable, launch_simt},

@@ -109,6 +109,7 @@ Runner::Runner(std::shared_ptr<Backend> backend, std::unique_ptr<Program> progra
   }
 #endif
   if (options.fuse) fused = fuse(*program_, kPatterns, supported);
+  if (backend_->compute() == DType::f32) program_->widen();   // recorded in another device's type, see fuse_for
   stage_ms_.assign(program_->stages.size(), NAN);
 #ifdef FLASHRT_WITH_CUDA
   if (backend_->gpu_) {

@@ -76,6 +76,12 @@ Tensor Program::version(Tensor of) {
   return add(std::move(next));
 }
 
+void Program::widen() {
+  for (TensorInfo& t : tensors) {
+    if (t.dtype == DType::bf16 || t.dtype == DType::f16) t.dtype = DType::f32;
+  }
+}
+
 int Program::root(int id) const {
   while (tensors[size_t(id)].base != id) id = tensors[size_t(id)].base;
   return id;

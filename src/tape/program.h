@@ -124,6 +124,9 @@ class Program {
   Exact exact() { return Exact(*this); }
   DType compute() const { return compute_; }
 
+  // Every half-type tensor becomes f32: an oracle with the lines of a program recorded for a half type.
+  void widen();
+
   // Called by ops: a fresh output, an output that is a new version of `of` (same memory), and the line
   // itself.
   Tensor temp(Shape shape, DType dtype);
