@@ -290,18 +290,18 @@ std::string indented(const JinjaValue& v, const JinjaArguments& args) {
 }
 
 std::string json(const JinjaValue& v, const JinjaArguments& args) {
-  const JinjaValue *indent = args.find(1, "indent"), *separators = args.find(2, "separators"),
-                   *sort = args.find(3, "sort_keys");
-  const bool lines = indent && !indent->is_none();
-  std::string item = lines ? "," : ", ", key = ": ";
-  if (separators && separators->items() && separators->items()->size() == 2) {
-    item = to_text((*separators->items())[0]);
-    key = to_text((*separators->items())[1]);
+  const JinjaValue *ascii = args.find(0, "ensure_ascii"), *indent = args.find(1, "indent"),
+                   *separators = args.find(2, "separators"), *sort = args.find(3, "sort_keys");
+  JinjaJsonStyle style{.sort_keys = sort && is_true(*sort), .ascii = ascii && is_true(*ascii)};
+  if (indent && !indent->is_none()) {
+    style.indent = int(std::clamp<int64_t>(integer(*indent, "tojson"), 0, 16));
+    style.item_separator = ",";
   }
-  const JinjaValue* ascii = args.find(0, "ensure_ascii");
-  if (ascii && is_true(*ascii)) fail("tojson: ensure_ascii is not supported");
-  const int width = lines ? int(std::clamp<int64_t>(integer(*indent, "tojson"), 0, 16)) : -1;
-  return to_json(v, width, item, key, sort && is_true(*sort));
+  if (separators && separators->items() && separators->items()->size() == 2) {
+    style.item_separator = to_text((*separators->items())[0]);
+    style.key_separator = to_text((*separators->items())[1]);
+  }
+  return to_json(v, style);
 }
 
 JinjaValue extreme(std::string_view name, const JinjaValue& value, const JinjaArguments& args) {

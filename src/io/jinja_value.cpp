@@ -69,7 +69,7 @@ std::string repr_at(const JinjaValue& v, int depth) {
   fail("cannot print a {}", kind_of(v));
 }
 
-std::string json_text(std::string_view text) {
+std::string json_text(std::string_view text, bool ascii) {
   std::string out = "\"";
   for (const char c : text) {
     switch (c) {
@@ -87,27 +87,37 @@ std::string json_text(std::string_view text) {
           out += c;
     }
   }
-  return out += '"';
+  if (!ascii) return out += '"';
+  std::string escaped;
+  for (size_t i = 0; i < out.size();) {
+    const CodePoint c = code_point_at(out, i);
+    if (c.value < 0x80)
+      escaped += char(c.value);
+    else if (c.value < 0x10000)
+      escaped += fmt::format("\\u{:04x}", c.value);
+    else
+      escaped += fmt::format("\\u{:04x}\\u{:04x}", 0xd7c0 + (c.value >> 10), 0xdc00 + (c.value & 0x3ff));
+    i += std::max(c.size, 1u);
+  }
+  return escaped += '"';
 }
 
 struct JsonWriter {
-  int indent;
-  std::string_view item_separator, key_separator;
-  bool sort_keys;
+  const JinjaJsonStyle& style;
   std::string out;
 
   void line(int depth) {
-    if (indent >= 0) out += '\n' + std::string(size_t(indent * depth), ' ');
+    if (style.indent >= 0) out += '\n' + std::string(size_t(style.indent * depth), ' ');
   }
   void write(const JinjaValue& v, int depth) {
     if (depth > kMaxDepth) fail("tojson: a value nested deeper than {}", kMaxDepth);
     if (out.size() > kMaxText) fail("tojson: more than {} bytes", kMaxText);
     if (const std::string* text = v.text()) {
-      out += json_text(*text);
+      out += json_text(*text, style.ascii);
     } else if (const auto* list = v.items()) {
       out += '[';
       for (size_t i = 0; i < list->size(); ++i) {
-        if (i > 0) out += item_separator;
+        if (i > 0) out += style.item_separator;
         line(depth + 1);
         write((*list)[i], depth + 1);
       }
@@ -115,14 +125,14 @@ struct JsonWriter {
       out += ']';
     } else if (const auto* dict = v.entries()) {
       auto entries = *dict;
-      if (sort_keys)
+      if (style.sort_keys)
         std::sort(entries.begin(), entries.end(), [](auto& a, auto& b) { return a.first < b.first; });
       out += '{';
       for (size_t i = 0; i < entries.size(); ++i) {
-        if (i > 0) out += item_separator;
+        if (i > 0) out += style.item_separator;
         line(depth + 1);
-        out += json_text(entries[i].first);
-        out += key_separator;
+        out += json_text(entries[i].first, style.ascii);
+        out += style.key_separator;
         write(entries[i].second, depth + 1);
       }
       if (!entries.empty()) line(depth);
@@ -272,9 +282,8 @@ std::string to_text(const JinjaValue& v) {
 
 std::string to_repr(const JinjaValue& v) { return repr_at(v, 0); }
 
-std::string to_json(const JinjaValue& v, int indent, std::string_view item_separator,
-                    std::string_view key_separator, bool sort_keys) {
-  JsonWriter writer{indent, item_separator, key_separator, sort_keys, {}};
+std::string to_json(const JinjaValue& v, const JinjaJsonStyle& style) {
+  JsonWriter writer{style, {}};
   writer.write(v, 0);
   return std::move(writer.out);
 }

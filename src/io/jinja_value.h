@@ -70,8 +70,12 @@ bool is_less(const JinjaValue& a, const JinjaValue& b);  // numbers, strings, li
 std::string_view kind_of(const JinjaValue& v);           // Python's type name, for messages
 std::string to_text(const JinjaValue& v);                // str()
 std::string to_repr(const JinjaValue& v);                // repr()
-// json.dumps(v, ensure_ascii=False, indent=indent); indent < 0: on one line.
-std::string to_json(const JinjaValue& v, int indent, std::string_view item_separator,
-                    std::string_view key_separator, bool sort_keys);
+// json.dumps with the same options.
+struct JinjaJsonStyle {
+  int indent = -1;  // < 0: on one line
+  std::string item_separator = ", ", key_separator = ": ";
+  bool sort_keys = false, ascii = false;
+};
+std::string to_json(const JinjaValue& v, const JinjaJsonStyle& style = {});
 
 }  // namespace flashrt

@@ -16,6 +16,6 @@ int main() {
     } catch (const Error& error) {
       reply = {{"error", error.what()}};
     }
-    std::puts(to_json(JinjaValue::dict(reply), -1, ",", ":", false).c_str());
+    std::puts(to_json(JinjaValue::dict(reply)).c_str());
   }
 }
