@@ -24,6 +24,7 @@ class SentencePiece {
   int vocab_size() const { return int(pieces_.size()); }
   std::string_view piece(int id) const { return pieces_[size_t(id)].text; }
   bool is_control(int id) const { return pieces_[size_t(id)].type == Type::control; }
+  bool is_byte(int id) const { return pieces_[size_t(id)].type == Type::byte; }
   int find(std::string_view piece) const;
   int unk() const { return unk_; }
   int bos() const { return bos_; }  // −1 when the model has none; so also eos and pad
