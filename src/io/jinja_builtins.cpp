@@ -1,144 +1,25 @@
 // Tables of filters and tests, with Jinja 3.1's semantics.
 #include "io/jinja_builtins.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
 #include "base/error.h"
+#include "io/jinja_text.h"
 #include "io/tokenizer_utf8.h"
 
 namespace flashrt {
 
 namespace {
 
-constexpr size_t kMaxSteps = 1'000'000, kMaxText = 4 << 20, kBytesPerStep = 256;
+using namespace jinja;
 
-std::string mapped(std::string_view text, utf8proc_int32_t (*map)(utf8proc_int32_t)) {
-  std::string out;
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = code_point_at(text, i);
-    if (c.size == 0) {
-      out += text[i++];
-      continue;
-    }
-    append_utf8(out, uint32_t(map(utf8proc_int32_t(c.value))));
-    i += c.size;
-  }
-  return out;
-}
-std::string upper(std::string_view text) { return mapped(text, utf8proc_toupper); }
-std::string lower(std::string_view text) { return mapped(text, utf8proc_tolower); }
-std::string capitalize(std::string_view text) {
-  const size_t first = text.empty() ? 0 : std::max(code_point_at(text, 0).size, 1u);
-  return upper(text.substr(0, first)) + lower(text.substr(first));
-}
-
-// The filter: a word begins after white space, a dash or an opening bracket (the method: after any
-// non-letter).
-std::string title(std::string_view text) {
-  std::string out;
-  bool begins = true;
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = code_point_at(text, i);
-    const std::string_view part = text.substr(i, std::max(c.size, 1u));
-    out += begins ? upper(part) : lower(part);
-    begins =
-        is_white_space(c.value) || (part.size() == 1 && std::string_view("-({[<").find(part) != part.npos);
-    i += part.size();
-  }
-  return out;
-}
-
-std::string_view trim(std::string_view text, std::string_view chars, bool left, bool right) {
-  const auto drops = [&](std::string_view c) {
-    if (!chars.empty()) return chars.find(c) != chars.npos;
-    const uint32_t v = code_point_at(c, 0).value;
-    return is_white_space(v) || (v >= 0x1c && v <= 0x1f);
-  };
-  while (left && !text.empty()) {
-    const size_t size = std::max(code_point_at(text, 0).size, 1u);
-    if (!drops(text.substr(0, size))) break;
-    text.remove_prefix(size);
-  }
-  while (right && !text.empty()) {
-    size_t at = text.size() - 1;
-    while (at > 0 && (uint8_t(text[at]) & 0xc0) == 0x80) --at;
-    if (!drops(text.substr(at))) break;
-    text.remove_suffix(text.size() - at);
-  }
-  return text;
-}
-
-std::string replaced(std::string_view text, std::string_view from, std::string_view to, int64_t count) {
-  std::string out;
-  size_t at = 0;
-  while (count != 0) {
-    const size_t hit = from.empty() ? (at < text.size() ? at : text.npos) : text.find(from, at);
-    if (hit == text.npos) break;
-    out.append(text, at, hit - at).append(to);
-    at = hit + from.size();
-    if (from.empty()) {  // between all characters
-      const size_t size = std::max(code_point_at(text, at).size, 1u);
-      out.append(text, at, size);
-      at += size;
-    }
-    if (out.size() > kMaxText) fail("replace: more than {} bytes", kMaxText);
-    --count;
-  }
-  if (from.empty() && count != 0) out += to;
-  return out.append(text.substr(at));
-}
-
-JinjaValue split(std::string_view text, const JinjaValue* separator, int64_t limit) {
-  JinjaValue::List parts;
-  if (separator == nullptr || separator->is_none()) {
-    text = trim(text, "", true, false);
-    while (!text.empty()) {
-      if (limit == 0) {
-        parts.push_back(trim(text, "", false, true));
-        break;
-      }
-      size_t end = 0;
-      while (end < text.size() && !is_white_space(code_point_at(text, end).value)) {
-        end += std::max(code_point_at(text, end).size, 1u);
-      }
-      parts.push_back(text.substr(0, end));
-      text = trim(text.substr(end), "", true, false);
-      --limit;
-    }
-    return JinjaValue::list(std::move(parts));
-  }
-  const std::string* by = separator->text();
-  if (by == nullptr || by->empty()) fail("split: expected a separator that is not empty");
-  for (size_t hit; limit != 0 && (hit = text.find(*by)) != text.npos; --limit) {
-    parts.push_back(text.substr(0, hit));
-    text.remove_prefix(hit + by->size());
-  }
-  parts.push_back(text);
-  return JinjaValue::list(std::move(parts));
-}
-
-int64_t integer(const JinjaValue& v, std::string_view what) {
-  if (const int64_t* i = v.get<int64_t>()) return *i;
-  if (const bool* b = v.get<bool>()) return *b;
-  fail("{}: expected an integer, found a {}", what, kind_of(v));
-}
-
-const std::string& text_of(const JinjaValue* v, std::string_view what) {
-  if (v == nullptr || v->text() == nullptr)
-    fail("{}: expected a text, found {}", what, v ? kind_of(*v) : "nothing");
-  return *v->text();
-}
+constexpr size_t kMaxSteps = 1'000'000, kBytesPerStep = 256;
 
 size_t length(const JinjaValue& v) {
   if (v.is_undefined()) return 0;
-  if (const std::string* text = v.text()) {
-    return size_t(
-        std::count_if(text->begin(), text->end(), [](char c) { return (uint8_t(c) & 0xc0) != 0x80; }));
-  }
+  if (v.text()) return text_length(*v.text());
   if (const auto* list = v.items()) return list->size();
   if (const auto* dict = v.entries()) return dict->size();
   fail("length: a {} has none", kind_of(v));
@@ -215,17 +96,13 @@ JinjaValue map_items(JinjaBudget& budget, const JinjaValue& value, const JinjaAr
   return JinjaValue::list(std::move(out));
 }
 
-JinjaValue joined(const JinjaValue& value, const JinjaArguments& args) {
+JinjaValue join(const JinjaValue& value, const JinjaArguments& args) {
   const JinjaValue *between = args.find(0, "d"), *attribute = args.find(1, "attribute");
-  const std::string separator = between ? to_text(*between) : "";
-  std::string out;
-  bool first = true;
-  for (const JinjaValue& item : jinja_items(value)) {
-    if (!std::exchange(first, false)) out += separator;
-    out += to_text(attribute && !attribute->is_none() ? path(item, *attribute) : item);
-    if (out.size() > kMaxText) fail("join: more than {} bytes", kMaxText);
+  std::vector<JinjaValue> items = jinja_items(value);
+  if (attribute && !attribute->is_none()) {
+    for (JinjaValue& item : items) item = path(item, *attribute);
   }
-  return out;
+  return joined(items, between ? to_text(*between) : "");
 }
 
 JinjaValue entries(const JinjaValue& dict, bool sort) {
@@ -295,7 +172,7 @@ std::string json(const JinjaValue& v, const JinjaArguments& args) {
   JinjaJsonStyle style{.sort_keys = sort && is_true(*sort), .ascii = ascii && is_true(*ascii)};
   if (indent && !indent->is_none()) {
     style.indent = int(std::clamp<int64_t>(integer(*indent, "tojson"), 0, 16));
-    style.item_separator = ",";
+    style.item_separator.pop_back();  // lines need no space after the comma
   }
   if (separators && separators->items() && separators->items()->size() == 2) {
     style.item_separator = to_text((*separators->items())[0]);
@@ -380,7 +257,7 @@ JinjaValue jinja_filter(JinjaBudget& budget, std::string_view name, const JinjaV
   }
   if (name == "items") return entries(v, false);
   if (name == "dictsort") return entries(v, true);
-  if (name == "join") return joined(v, args);
+  if (name == "join") return join(v, args);
   if (name == "list") return JinjaValue::list(jinja_items(v));
   if (name == "map") return map_items(budget, v, args);
   if (name == "select" || name == "reject" || name == "selectattr" || name == "rejectattr")
@@ -402,7 +279,7 @@ JinjaValue jinja_filter(JinjaBudget& budget, std::string_view name, const JinjaV
     auto items = jinja_items(v);
     std::reverse(items.begin(), items.end());
     if (!v.text()) return JinjaValue::list(std::move(items));
-    return joined(JinjaValue::list(std::move(items)), {});
+    return joined(items, "");
   }
   if (name == "int") return to_integer(v, args);
   if (name == "float") return to_float(v, args);
@@ -465,69 +342,6 @@ bool jinja_test(std::string_view name, const JinjaValue& v, const JinjaArguments
   if (name == "upper") return to_text(v) == upper(to_text(v)) && to_text(v) != lower(to_text(v));
   fail("the test '{}' is not supported", name);
 }
-
-namespace {
-
-JinjaValue text_method(const std::string& text, std::string_view name, const JinjaArguments& args) {
-  const JinjaValue* first = args.list.empty() ? nullptr : &args.list[0];
-  if (name == "strip" || name == "lstrip" || name == "rstrip") {
-    const std::string_view chars = first && !first->is_none() ? text_of(first, name) : std::string_view();
-    return trim(text, chars, name != "rstrip", name != "lstrip");
-  }
-  if (name == "startswith" || name == "endswith") {
-    const auto hit = [&](const JinjaValue& v) {
-      const std::string& part = text_of(&v, name);
-      return name == "startswith" ? text.starts_with(part) : text.ends_with(part);
-    };
-    if (first && first->items()) return std::any_of(first->items()->begin(), first->items()->end(), hit);
-    return hit(first ? *first : JinjaValue());
-  }
-  if (name == "split") {
-    const JinjaValue* limit = args.find(1, "maxsplit");
-    return split(text, args.find(0, "sep"), limit ? integer(*limit, name) : -1);
-  }
-  if (name == "splitlines") {
-    JinjaValue lines = split(text, std::make_unique<JinjaValue>("\n").get(), -1);
-    auto items = *lines.items();
-    if (items.back().text()->empty()) items.pop_back();
-    return JinjaValue::list(std::move(items));
-  }
-  if (name == "upper") return upper(text);
-  if (name == "lower") return lower(text);
-  if (name == "capitalize") return capitalize(text);
-  if (name == "title") {
-    std::string out;
-    bool inside = false;
-    for (size_t i = 0; i < text.size();) {
-      const size_t size = std::max(code_point_at(text, i).size, 1u);
-      const std::string c = text.substr(i, size);
-      out += inside ? lower(c) : upper(c);
-      inside = upper(c) != lower(c);
-      i += size;
-    }
-    return out;
-  }
-  if (name == "replace") {
-    const JinjaValue* count = args.find(2, "count");
-    return replaced(text, text_of(args.find(0, "old"), name), text_of(args.find(1, "new"), name),
-                    count ? integer(*count, name) : -1);
-  }
-  if (name == "find" || name == "rfind" || name == "count") {
-    const std::string& part = text_of(first, name);
-    if (name == "count") {
-      int64_t hits = 0;
-      for (size_t at = 0; !part.empty() && (at = text.find(part, at)) != text.npos; at += part.size()) ++hits;
-      return part.empty() ? int64_t(length(text)) + 1 : hits;
-    }
-    const size_t at = name == "find" ? text.find(part) : text.rfind(part);
-    return at == text.npos ? int64_t{-1} : int64_t(length(text.substr(0, at)));
-  }
-  if (name == "join" && first) return joined(*first, {{text}, {}});
-  if (name == "isdigit") return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
-  fail("text has no method '{}' that templates may use", name);
-}
-
-}  // namespace
 
 JinjaValue jinja_method(JinjaBudget& budget, const JinjaValue& object, std::string_view name,
                         const JinjaArguments& args) {
@@ -597,7 +411,7 @@ JinjaValue jinja_slice(const JinjaValue& object, const JinjaValue& start, const 
   for (int64_t i = bound(start, by > 0 ? 0 : count - 1); by > 0 ? i < end : i > end; i += by)
     out.push_back(items[size_t(i)]);
   JinjaValue result = JinjaValue::list(std::move(out));
-  return object.text() ? joined(result, {}) : result;
+  return object.text() ? joined(*result.items(), "") : result;
 }
 
 bool jinja_contains(const JinjaValue& container, const JinjaValue& item) {
