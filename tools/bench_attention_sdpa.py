@@ -13,6 +13,7 @@ SHAPES = [  # name, batch, queries, keys, heads, key/value heads, head dim, caus
     ("prefix 778", 1, 778, 778, 8, 1, 256, False), ("prefix 968", 1, 968, 968, 8, 1, 256, False),
     ("vision 1x256", 1, 256, 256, 16, 16, 72, False), ("vision 2x256", 2, 256, 256, 16, 16, 72, False),
     ("vision 3x256", 3, 256, 256, 16, 16, 72, False), ("prefill 2048", 1, 2048, 2048, 32, 8, 128, True),
+    ("decode 1x1024", 1, 1, 1024, 32, 8, 128, False), ("decode 1x4096", 1, 1, 4096, 32, 8, 128, False),
 ]
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 

@@ -9,7 +9,7 @@ namespace {
 
 struct SplitInstance {
   const char* name;
-  int head_dim, value_columns, groups, keys, k_stages, v_stages, pair, turns;
+  int head_dim, value_columns, groups, keys, k_stages, v_stages;
 };
 #define FLASHRT_ROW(name, ...) {#name, __VA_ARGS__},
 constexpr SplitInstance kSplits[] = {FLASHRT_ATTENTION_SPLIT(FLASHRT_ROW)};
@@ -20,26 +20,28 @@ struct SegmentInstance {
 constexpr SegmentInstance kSegments[] = {FLASHRT_ATTENTION_SEGMENT(FLASHRT_ROW)};
 #undef FLASHRT_ROW
 #define FLASHRT_NAME(name, ...) #name,
-constexpr const char* kNames[] = {FLASHRT_ATTENTION_SPLIT(FLASHRT_NAME) FLASHRT_ATTENTION_SEGMENT(FLASHRT_NAME)};
+constexpr const char* kNames[] = {FLASHRT_ATTENTION_SPLIT(FLASHRT_NAME)
+                                      FLASHRT_ATTENTION_SEGMENT(FLASHRT_NAME)};
 #undef FLASHRT_NAME
 
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // The driver's encoder, found at run time: no link dependency on libcuda.
-using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                            const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                            CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 Encode find_encoder() {
   void* entry = nullptr;
   cudaDriverEntryPointQueryResult found;
-  const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                              cudaEnableDefault, &found);
-  return status == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry) : nullptr;
+  const cudaError_t status =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
+  return status == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<Encode>(entry)
+                                                                       : nullptr;
 }
 
 // [rows, heads, head_dim] seen as boxes of `columns` columns of `box_heads` heads of `box_rows` rows.
-bool encode(CUtensorMap* map, const void* base, int head_dim, int heads, int rows, int ld, int columns, int box_heads,
-            int box_rows) {
+bool encode(CUtensorMap* map, const void* base, int head_dim, int heads, int rows, int ld, int columns,
+            int box_heads, int box_rows) {
   static const Encode encoder = find_encoder();
   if (!encoder) return false;
   const cuuint64_t extent[3] = {cuuint64_t(head_dim), cuuint64_t(heads), cuuint64_t(rows)};
@@ -71,8 +73,8 @@ const char* misaligned(const AttentionParams& p) {
 bool fits(const SplitInstance& s, const AttentionParams& p, int splits) {
   const int merge = attention_merge_bytes(s.value_columns, s.groups, splits);
   constexpr int kMergeable[] = {1, 2, 3, 4, 6, 8};  // as instantiated in the kernel
-  return std::ranges::find(kMergeable, splits) != std::end(kMergeable) && splits * s.pair <= 16 &&
-         p.head_dim == s.head_dim && p.heads / p.kv_heads <= 64 * s.groups &&
+  return std::ranges::find(kMergeable, splits) != std::end(kMergeable) && p.head_dim == s.head_dim &&
+         p.heads / p.kv_heads <= 64 * s.groups &&
          merge <= s.groups * 64 * s.head_dim * 2 + s.k_stages * s.keys * s.head_dim * 2;
 }
 bool fits(const SegmentInstance& s, const AttentionParams& p) {
@@ -81,15 +83,16 @@ bool fits(const SegmentInstance& s, const AttentionParams& p) {
 
 const char* prepare_split(const SplitInstance& s, const AttentionParams& p, const AttentionTactic& tactic,
                           AttentionLaunch& l) {
-  if (tactic.splits < 1 || !fits(s, p, tactic.splits)) return "the split kernel does not support this problem";
+  if (tactic.splits < 1 || !fits(s, p, tactic.splits))
+    return "the split kernel does not support this problem";
   const int group = p.heads / p.kv_heads, most = 64 * s.groups / group;
   const int tokens = tactic.tile_tokens ? std::min(tactic.tile_tokens, most) : std::min(most, p.rows_q);
   const int tiles = ceil_div(p.rows_q, tokens);
-  l.cluster = unsigned(tactic.splits * s.pair);
-  l.grid = dim3(ceil_div(tiles, s.pair) * l.cluster, p.kv_heads * (s.head_dim / s.value_columns), p.segments);
+  l.cluster = unsigned(tactic.splits);
+  l.grid = dim3(tiles * l.cluster, p.kv_heads * (s.head_dim / s.value_columns), p.segments);
   l.block = dim3(s.groups * 128 + (s.groups > 1 ? 128 : 32));
-  l.smem = unsigned(attention_split_smem(s.head_dim, s.value_columns, s.groups, s.keys, s.k_stages, s.v_stages));
-  l.non_portable_cluster = l.cluster > 8;
+  l.smem =
+      unsigned(attention_split_smem(s.head_dim, s.value_columns, s.groups, s.keys, s.k_stages, s.v_stages));
   l.args = {p, tokens, tactic.splits};
   const int rows_q = p.rows_q * p.segments, rows_k = p.rows_k * p.segments;
   const bool ok = encode(&l.maps.q, p.q, p.head_dim, p.heads, rows_q, p.ld_q, 64, group, tokens) &&
@@ -104,7 +107,6 @@ const char* prepare_segment(const SegmentInstance& s, const AttentionParams& p, 
   l.grid = dim3(ceil_div(p.rows_q, 64 * s.groups), p.heads, p.segments);
   l.block = dim3(s.groups * 128);
   l.smem = unsigned(attention_segment_smem(s.head_dim, s.groups));
-  l.non_portable_cluster = false;
   l.args = {p, 64 * s.groups, 1};
   const int rows_q = p.rows_q * p.segments, rows_k = p.rows_k * p.segments, box = kAttentionSegmentKeys / 2;
   bool ok = true;
@@ -119,6 +121,58 @@ const char* prepare_segment(const SegmentInstance& s, const AttentionParams& p, 
   return ok ? nullptr : "the driver refused a tensor map";
 }
 
+const SplitInstance& split_instance(const char* name) {
+  return *std::ranges::find_if(kSplits, [&](const SplitInstance& s) { return !std::strcmp(s.name, name); });
+}
+
+// Row tiles of equal height.
+int tiles_of(const SplitInstance& s, const AttentionParams& p) {
+  return ceil_div(p.rows_q, 64 * s.groups / (p.heads / p.kv_heads));
+}
+AttentionTactic spread(const SplitInstance& s, const AttentionParams& p, int splits) {
+  return {s.name, splits, ceil_div(p.rows_q, tiles_of(s, p))};
+}
+
+// Blocks of all clusters of `splits` that one H200 (132 SMs) holds at once, one block per SM: clusters do not
+// cross the boundaries of its groups of SMs.
+int resident_blocks(int splits) {
+  switch (splits) {
+    case 1:
+    case 2: return 132;
+    case 3: return 117;
+    case 6: return 102;
+    default: return 120;
+  }
+}
+
+// What the measurements in tune/notes_attention.md say: few rows take as many blocks as possible, many rows
+// take as many splits as still run at once.
+AttentionTactic preferred_split(const AttentionParams& p) {
+  const int columns = p.kv_heads * p.segments;
+  if (p.head_dim == 256 && p.heads / p.kv_heads <= 64) {
+    const SplitInstance& slim = split_instance("attention_d256_rows64_slim");
+    const SplitInstance& narrow =
+        split_instance(p.rows_k <= 768 ? "attention_d256_rows64_keys96" : "attention_d256_rows64_keys128");
+    for (const SplitInstance* s : {&slim, &narrow}) {
+      const int slices = s->head_dim / s->value_columns;
+      if (tiles_of(*s, p) * slices * columns * 8 <= resident_blocks(8)) return spread(*s, p, 8);
+    }
+  }
+  if (p.head_dim == 128 && p.heads / p.kv_heads <= 64) {
+    const SplitInstance& s = split_instance("attention_d128_rows64");
+    for (const int splits : {8, 4}) {
+      if (tiles_of(s, p) * columns * splits <= resident_blocks(splits)) return spread(s, p, splits);
+    }
+  }
+  const SplitInstance& s =
+      split_instance(p.head_dim == 256 ? "attention_d256_rows128" : "attention_d128_rows128");
+  int splits = 1;
+  for (const int more : {2, 3}) {
+    if (tiles_of(s, p) * columns * more <= resident_blocks(more)) splits = more;
+  }
+  return spread(s, p, splits);
+}
+
 }  // namespace
 
 int attention_wgmma_tactics(const AttentionParams& p, std::span<AttentionTactic> out) {
@@ -128,17 +182,24 @@ int attention_wgmma_tactics(const AttentionParams& p, std::span<AttentionTactic>
     if (n < out.size()) out[n++] = t;
   };
   for (const SegmentInstance& s : kSegments) {
-    if (fits(s, p)) add({s.name, 1, 0});
+    if (fits(s, p)) add({s.name});
   }
+  if (n == std::size(kSegments) && p.segments * p.heads * ceil_div(p.rows_q, 64) > 132)
+    std::swap(out[0], out[1]);
+  if (p.head_dim != 256 && p.head_dim != 128) return int(n);
+  if (p.heads / p.kv_heads > 128) return int(n);
+  const AttentionTactic best = preferred_split(p);
+  add(best);
   for (const SplitInstance& s : kSplits) {
     for (int splits = 1; splits <= 8; ++splits) {
-      if (fits(s, p, splits)) add({s.name, splits, 0});
+      if (fits(s, p, splits) && !(s.name == best.kernel && splits == best.splits)) add(spread(s, p, splits));
     }
   }
   return int(n);
 }
 
-const char* attention_wgmma_prepare(const AttentionParams& p, const AttentionTactic& tactic, AttentionLaunch& launch) {
+const char* attention_wgmma_prepare(const AttentionParams& p, const AttentionTactic& tactic,
+                                    AttentionLaunch& launch) {
   if (const char* why = invalid(p)) return why;
   if (const char* why = misaligned(p)) return why;
   std::memset(&launch.maps, 0, sizeof launch.maps);

@@ -1,4 +1,5 @@
-// Launch geometry and tensor maps of the sm_90 attention kernels: which kernel serves a problem, and with what grid.
+// Launch geometry and tensor maps of the sm_90 attention kernels: which kernel serves a problem, and with
+// what grid.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -8,8 +9,8 @@
 
 namespace flashrt {
 
-// One instance and how it is spread: `splits` key ranges per row tile (1–16, more than 8 needs a non-portable
-// cluster), `tile_tokens` query tokens per block (0: as many as fit).
+// One instance and how it is spread: `splits` key ranges per row tile (1–8, the blocks of a cluster),
+// `tile_tokens` query tokens per block (0: as many as fit).
 struct AttentionTactic {
   const char* kernel = nullptr;
   int splits = 1;
@@ -22,17 +23,17 @@ struct AttentionLaunch {
   dim3 grid, block;
   unsigned cluster;  // blocks per cluster along x
   unsigned smem;     // dynamic, opt in with cudaFuncAttributeMaxDynamicSharedMemorySize
-  bool non_portable_cluster;
   AttentionMaps maps;
   AttentionArgs args;
 };
 
-// All tactics that can run the problem (pointers are not looked at), the preferred one first; returns the number
-// written. Zero: no kernel here supports it.
+// All tactics that can run the problem (pointers are not looked at), the preferred one first; returns the
+// number written. Zero: no kernel here supports it.
 int attention_wgmma_tactics(const AttentionParams& p, std::span<AttentionTactic> out);
 
 // Encodes the tensor maps and the grid. Returns null, or why it cannot be done.
-const char* attention_wgmma_prepare(const AttentionParams& p, const AttentionTactic& tactic, AttentionLaunch& launch);
+const char* attention_wgmma_prepare(const AttentionParams& p, const AttentionTactic& tactic,
+                                    AttentionLaunch& launch);
 
 // Names of all kernels, for opting in and for tests.
 std::span<const char* const> attention_wgmma_kernels();

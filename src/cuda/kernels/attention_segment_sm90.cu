@@ -1,6 +1,6 @@
-// Attention with wgmma for many small segments (vision towers): one block per row tile, head and segment holds all keys
-// of the segment (at most 256) in shared memory. Head dimensions 64 + tail, tail ≤ 16: the columns beyond 64 live in
-// a narrow second tile whose missing columns the copy engine fills with zeros.
+// Attention with wgmma for many small segments (vision towers): one block per row tile, head and segment
+// holds all keys of the segment (at most 256) in shared memory. Head dimensions 64 + tail, tail ≤ 16: the
+// columns beyond 64 live in a narrow second tile whose missing columns the copy engine fills with zeros.
 #include "cuda/kernels/common/attention_sm90.cuh"
 
 namespace flashrt {
@@ -63,8 +63,8 @@ __device__ __forceinline__ void scores(float (&s)[kHalf / 2], uint32_t q, uint32
 }
 
 // o += p · v over 128 keys, columns 0–63 and the tail.
-__device__ __forceinline__ void accumulate(float (&o)[32], float (&o_tail)[8], const uint32_t (&p)[kHalf / 16][4],
-                                           uint32_t v, uint32_t v_tail) {
+__device__ __forceinline__ void accumulate(float (&o)[32], float (&o_tail)[8],
+                                           const uint32_t (&p)[kHalf / 16][4], uint32_t v, uint32_t v_tail) {
   const uint64_t dv = descriptor_mn_major(v, kKeys * kWide), dt = descriptor_narrow(v_tail);
 #pragma unroll
   for (int i = 0; i < kHalf / 16; ++i) {
@@ -74,7 +74,8 @@ __device__ __forceinline__ void accumulate(float (&o)[32], float (&o_tail)[8], c
   wgmma_commit();
 }
 
-// Rows of V beyond the valid keys hold anything, even NaN, and 0 · NaN is NaN: clear them. All threads call it.
+// Rows of V beyond the valid keys hold anything, even NaN, and 0 · NaN is NaN: clear them. All threads call
+// it.
 template <int G>
 __device__ __forceinline__ void clear_values(const SegmentTiles<G>& t, int keys) {
   for (int i = keys * (kWide / 16) + threadIdx.x; i < kKeys * (kWide / 16); i += G * 128) {
@@ -121,7 +122,8 @@ __device__ __forceinline__ void attention_segment(const AttentionMaps& maps, con
   const int open = attention_limit(p, keys, first_row);  // columns below it need no mask
   const float c = p.scale * kLog2e;
   const uint32_t q = smem_u32(t.q) + group * 64 * kWide, q_tail = smem_u32(t.q_tail) + group * 64 * kNarrow;
-  const uint32_t k = smem_u32(t.k), k_tail = smem_u32(t.k_tail), v = smem_u32(t.v), v_tail = smem_u32(t.v_tail);
+  const uint32_t k = smem_u32(t.k), k_tail = smem_u32(t.k_tail), v = smem_u32(t.v),
+                 v_tail = smem_u32(t.v_tail);
 
   float s0[kHalf / 2], s1[kHalf / 2], o[32] = {}, o_tail[8] = {}, factor[2];
   uint32_t weights[kHalf / 16][4];
@@ -185,10 +187,10 @@ __device__ __forceinline__ void attention_segment(const AttentionMaps& maps, con
 
 }  // namespace
 
-#define FLASHRT_INSTANCE(name, D, G)                                                                  \
-  extern "C" __global__ void __launch_bounds__(G * 128, 1)                                            \
+#define FLASHRT_INSTANCE(name, D, G)                                                              \
+  extern "C" __global__ void __launch_bounds__(G * 128, 1)                                        \
       name(const __grid_constant__ AttentionMaps maps, const __grid_constant__ AttentionArgs a) { \
-    attention_segment<D, G>(maps, a.params);                                                          \
+    attention_segment<D, G>(maps, a.params);                                                      \
   }
 FLASHRT_ATTENTION_SEGMENT(FLASHRT_INSTANCE)
 #undef FLASHRT_INSTANCE

@@ -1,18 +1,20 @@
-// Attention with wgmma for few key/value heads: the query heads of a group are packed into rows (row = token · group
-// + head), keys are split over the blocks of a cluster, which merge their partial results through distributed shared
-// memory in the same launch. One producer warp streams K and V tiles; each warpgroup owns 64 rows.
-#include "cuda/kernels/common/attention_sm90.cuh"
+// Attention with wgmma for few key/value heads: the query heads of a group are packed into rows
+// (row = token · group + head), keys are split over the blocks of a cluster, which merge their partial
+// results through distributed shared memory in the same launch. One producer warp streams K and V tiles; each
+// warpgroup owns 64 rows.
+#include "cuda/kernels/common/attention_merge_sm90.cuh"
 
 namespace flashrt {
 namespace {
 
-template <int kDim, int kValue, int kGroups, int kKeys, int kStagesK, int kStagesV, int kPair, bool kTakeTurns>
+template <int kDim, int kValue, int kGroups, int kKeys, int kStagesK, int kStagesV>
 struct Split {
-  static constexpr int D = kDim, V = kValue, G = kGroups, T = kKeys, KS = kStagesK, VS = kStagesV, R = kPair;
-  static constexpr bool kTurns = kTakeTurns;  // the two warpgroups issue their products alternately
-  // Two consumer warpgroups need more than a third of the registers each: the producer's warpgroup cedes its own.
+  static constexpr int D = kDim, V = kValue, G = kGroups, T = kKeys, KS = kStagesK, VS = kStagesV;
+  // Two consumer warpgroups need more than a third of the registers each: the producer's warpgroup cedes
+  // some.
   static constexpr bool kMoveRegisters = G > 1;
-  static constexpr int kRows = 64 * G, kConsumers = 128 * G, kThreads = kConsumers + (kMoveRegisters ? 128 : 32);
+  static constexpr int kRows = 64 * G, kConsumers = 128 * G,
+                       kThreads = kConsumers + (kMoveRegisters ? 128 : 32);
   static constexpr int kPanelQ = kRows * 128, kPanelT = T * 128;  // 64-column panels, 128-byte rows
   static constexpr int kBytesQ = D / 64 * kPanelQ, kBytesK = D / 64 * kPanelT, kBytesV = V / 64 * kPanelT;
   static constexpr int kUnits = V / 16;  // output columns are merged and stored in units of 16
@@ -23,44 +25,50 @@ struct Barriers {
 };
 static_assert(sizeof(Barriers) <= 256);
 
-// Where this block stands: its split, its row tile, its column slice.
+// Where this block stands: its split of the keys, its rows, its column slice.
 struct Place {
-  int split, pair, splits;              // rank in the cluster = pair · splits + split
-  int first_token, last_cluster_token;  // of the segment
+  int split, splits;      // the rank in the cluster, its size
+  int first_token, rows;  // of the segment; valid packed rows
+  int group, per_group;   // query heads per key/value head, ⌈2^16 / group⌉
   int kv_head, column, segment;
+  __device__ int token_of(int row) const { return row * per_group >> 16; }
 };
 
 template <class S>
 __device__ __forceinline__ Place find_place(const AttentionArgs& a) {
+  const AttentionParams& p = a.params;
   Place w;
-  const int rank = cluster_rank();
   w.splits = a.splits;
-  w.split = rank % a.splits;
-  w.pair = rank / a.splits;
-  const int first_tile = blockIdx.x / (a.splits * S::R) * S::R;
-  w.first_token = (first_tile + w.pair) * a.tile_tokens;
-  w.last_cluster_token = min(a.params.rows_q, (first_tile + S::R) * a.tile_tokens) - 1;
+  w.split = blockIdx.x % a.splits;
+  w.first_token = blockIdx.x / a.splits * a.tile_tokens;
+  w.group = p.heads / p.kv_heads;
+  w.per_group = (65535 + w.group) / w.group;
+  w.rows = min(a.tile_tokens, p.rows_q - w.first_token) * w.group;
   w.kv_head = blockIdx.y / (S::D / S::V);
   w.column = blockIdx.y % (S::D / S::V) * S::V;
   w.segment = blockIdx.z;
   return w;
 }
 
-// The key tiles of this block.
+// The keys of this block: `tiles` tiles of T keys, of which the last is used in a width of a multiple of 16.
 struct Span {
-  int keys;   // valid keys of the segment
-  int first;  // first key of the first tile
-  int tiles;
+  int keys;         // valid keys of the segment
+  int first, last;  // key range of this split, end exclusive
+  int tiles, width;
 };
 
 template <class S>
-__device__ __forceinline__ Span find_span(const AttentionParams& p, const Place& w) {
+__device__ __forceinline__ Span find_span(const AttentionParams& p, const Place& w, int keys,
+                                          int tile_tokens) {
   Span r;
-  r.keys = attention_keys(p);
-  const int tiles = (attention_limit(p, r.keys, w.last_cluster_token) + S::T - 1) / S::T;
-  const int most = (tiles + w.splits - 1) / w.splits;
-  r.first = w.split * most * S::T;
-  r.tiles = max(0, min(most, tiles - w.split * most));
+  r.keys = keys;
+  const int visible = attention_limit(p, keys, min(p.rows_q, w.first_token + tile_tokens) - 1);
+  const int most = ((visible + w.splits - 1) / w.splits + 15) & ~15;
+  r.first = min(w.split * most, visible);
+  r.last = min(r.first + most, visible);
+  r.tiles = (r.last - r.first + S::T - 1) / S::T;
+  r.width = (r.last - r.first - (r.tiles - 1) * S::T + 15) & ~15;
+  if ((S::G > 1) == (r.tiles == 1)) r.width = S::T;  // not instantiated in narrower widths
   return r;
 }
 
@@ -72,66 +80,60 @@ __device__ __forceinline__ void produce(const AttentionMaps& maps, const Attenti
   uint8_t* ring_k = smem + S::kBytesQ;
   uint8_t* ring_v = ring_k + S::KS * S::kBytesK;
   const bool leader = elect_one();
-  const int base = w.segment * p.rows_k;
-  const uint16_t both = static_cast<uint16_t>((1u << w.split) | (1u << (w.splits + w.split)));
 
   auto load = [&](const Span& span, int j) {
     if (!leader) return;
-    const int key = base + span.first + j * S::T, sk = j % S::KS, sv = j % S::VS;
+    const int key = w.segment * p.rows_k + span.first + j * S::T, sk = j % S::KS, sv = j % S::VS;
     mbarrier_wait(&bar.k_empty[sk], (j / S::KS & 1) ^ 1);
     mbarrier_arrive_expect_tx(&bar.k_full[sk], S::kBytesK);
 #pragma unroll
     for (int i = 0; i < S::D / 64; ++i) {
-      uint8_t* dst = ring_k + sk * S::kBytesK + i * S::kPanelT;
-      if constexpr (S::R == 1) {
-        tma_load_3d(dst, &maps.k, &bar.k_full[sk], i * 64, w.kv_head, key, L2Hint::evict_last);
-      } else if (i % S::R == w.pair) {
-        tma_load_3d_multicast(dst, &maps.k, &bar.k_full[sk], i * 64, w.kv_head, key, both, L2Hint::evict_last);
-      }
+      tma_load_3d(ring_k + sk * S::kBytesK + i * S::kPanelT, &maps.k, &bar.k_full[sk], i * 64, w.kv_head, key,
+                  L2Hint::evict_last);
     }
     mbarrier_wait(&bar.v_empty[sv], (j / S::VS & 1) ^ 1);
     mbarrier_arrive_expect_tx(&bar.v_full[sv], S::kBytesV);
 #pragma unroll
     for (int i = 0; i < S::V / 64; ++i) {
-      uint8_t* dst = ring_v + sv * S::kBytesV + i * S::kPanelT;
-      const int x = w.column + i * 64;
-      if constexpr (S::R == 1) {
-        tma_load_3d(dst, &maps.v, &bar.v_full[sv], x, w.kv_head, key, L2Hint::evict_last);
-      } else if (i % S::R == w.pair) {
-        tma_load_3d_multicast(dst, &maps.v, &bar.v_full[sv], x, w.kv_head, key, both, L2Hint::evict_last);
-      }
+      tma_load_3d(ring_v + sv * S::kBytesV + i * S::kPanelT, &maps.v, &bar.v_full[sv], w.column + i * 64,
+                  w.kv_head, key, L2Hint::evict_last);
     }
   };
 
   Span span{};
   int j = 0;
   if (p.settled_prefix) {
-    span = find_span<S>(p, w);
+    span = find_span<S>(p, w, attention_keys(p), a.tile_tokens);
     const int settled = span.keys - p.rows_q;
-    for (; j < min(span.tiles, min(S::KS, S::VS)) && span.first + (j + 1) * S::T <= settled; ++j) load(span, j);
+    for (; j < min(span.tiles, min(S::KS, S::VS)); ++j) {
+      if (span.first + j * S::T + (j + 1 < span.tiles ? S::T : span.width) > settled) break;
+      load(span, j);
+    }
+    __syncwarp();  // the leader issues these loads before any lane waits
   }
   pdl_wait();
-  const int group = p.heads / p.kv_heads;
+  const int keys = attention_keys(p);
   if (leader) {
-    mbarrier_arrive_expect_tx(&bar.q, S::D / 64 * a.tile_tokens * group * 128);
+    mbarrier_arrive_expect_tx(&bar.q, S::D / 64 * a.tile_tokens * w.group * 128);
 #pragma unroll
     for (int i = 0; i < S::D / 64; ++i) {
-      tma_load_3d(smem + i * S::kPanelQ, &maps.q, &bar.q, i * 64, w.kv_head * group,
+      tma_load_3d(smem + i * S::kPanelQ, &maps.q, &bar.q, i * 64, w.kv_head * w.group,
                   w.segment * p.rows_q + w.first_token);
     }
   }
-  if (!p.settled_prefix) span = find_span<S>(p, w);
+  if (!p.settled_prefix) span = find_span<S>(p, w, keys, a.tile_tokens);
   for (; j < span.tiles; ++j) load(span, j);
   __syncwarp();
 
   // Rows of V beyond the valid keys hold anything, even NaN, and 0 · NaN is NaN: clear them.
   const int last = span.tiles - 1, valid = span.keys - (span.first + last * S::T);
-  if (span.tiles > 0 && valid < S::T) {
+  if (span.tiles > 0 && valid < span.width) {
     mbarrier_wait(&bar.v_full[last % S::VS], last / S::VS & 1);
     uint8_t* tile = ring_v + last % S::VS * S::kBytesV;
-    for (int i = lane_id(); i < (S::T - valid) * (S::V / 8); i += 32) {
+    for (int i = lane_id(); i < (span.width - valid) * (S::V / 8); i += 32) {
       const int row = valid + i / (S::V / 8), chunk = i % (S::V / 8);
-      *reinterpret_cast<uint4*>(tile + chunk / 8 * S::kPanelT + row * 128 + chunk % 8 * 16) = make_uint4(0, 0, 0, 0);
+      *reinterpret_cast<uint4*>(tile + chunk / 8 * S::kPanelT + row * 128 + chunk % 8 * 16) =
+          make_uint4(0, 0, 0, 0);
     }
     fence_proxy_async();
     __syncwarp();
@@ -139,229 +141,179 @@ __device__ __forceinline__ void produce(const AttentionMaps& maps, const Attenti
   }
 }
 
-// s = q · kᵀ for this warpgroup's 64 rows and one tile of keys.
+// What a consumer thread carries through the tiles.
 template <class S>
-__device__ __forceinline__ void scores(float (&s)[S::T / 2], uint32_t q, uint32_t k) {
-  const uint64_t dq = descriptor_k_major(q), dk = descriptor_k_major(k);
+struct Consumer {
+  uint32_t q, ring_k, ring_v;  // shared-memory addresses
+  Barriers& bar;
+  Span span;
+  bool merges;         // other splits will write to our q and K
+  int limit[2], open;  // keys visible to the thread's two rows; keys that every row of the block sees
+  float c;             // scale · log2 e
+  SoftmaxRows rows;
+  float o[S::V / 2];
+};
+
+// s = q · kᵀ for this warpgroup's 64 rows and the first W keys of tile j.
+template <class S, int W>
+__device__ __forceinline__ void issue_scores(const Consumer<S>& t, float (&s)[W / 2], int j) {
+  mbarrier_wait(&t.bar.k_full[j % S::KS], j / S::KS & 1);
+  const uint64_t dq = descriptor_k_major(t.q), dk = descriptor_k_major(t.ring_k + j % S::KS * S::kBytesK);
+  wgmma_fence();
 #pragma unroll
   for (int i = 0; i < S::D / 16; ++i) {
     const int panel = i / 4, step = i % 4;
-    wgmma_ss<S::T>(s, dq + (panel * S::kPanelQ >> 4) + step * kDescriptorNextK,
-                   dk + (panel * S::kPanelT >> 4) + step * kDescriptorNextK, i > 0);
+    wgmma_ss<W>(s, dq + (panel * S::kPanelQ >> 4) + step * kDescriptorNextK,
+                dk + (panel * S::kPanelT >> 4) + step * kDescriptorNextK, i > 0);
   }
   wgmma_commit();
 }
 
-// o += p · v over one tile of keys.
-template <class S>
-__device__ __forceinline__ void accumulate(float (&o)[S::V / 2], const uint32_t (&p)[S::T / 16][4], uint32_t v) {
-  const uint64_t dv = descriptor_mn_major(v, S::kPanelT);
+// o += p · v over the first W keys of tile j.
+template <class S, int W>
+__device__ __forceinline__ void issue_product(Consumer<S>& t, const uint32_t (&p)[W / 16][4], int j) {
+  mbarrier_wait(&t.bar.v_full[j % S::VS], j / S::VS & 1);
+  const uint64_t dv = descriptor_mn_major(t.ring_v + j % S::VS * S::kBytesV, S::kPanelT);
+  wgmma_fence();
 #pragma unroll
-  for (int i = 0; i < S::T / 16; ++i) wgmma_rs<S::V, true>(o, p[i], dv + i * kDescriptorNextKTransposed, 1);
+  for (int i = 0; i < W / 16; ++i) wgmma_rs<S::V, true>(t.o, p[i], dv + i * kDescriptorNextKTransposed, 1);
   wgmma_commit();
 }
 
-// Frees a ring slot: every warp of every block that reads the same stream arrives.
-template <class S>
-__device__ __forceinline__ void release(Mbarrier* empty, const Place& w) {
-  if constexpr (S::R == 1) {
-    if (lane_id() == 0) mbarrier_arrive(empty);
+template <class S, int W>
+__device__ __forceinline__ void mask_tile(const Consumer<S>& t, float (&s)[W / 2], int j) {
+  const int key = t.span.first + j * S::T;
+  if (key + W > t.open) mask_scores(s, key + 2 * (threadIdx.x & 3), t.limit);
+}
+
+// Tile 0: scores, then weights.
+template <class S, int W>
+__device__ __forceinline__ void first_tile(Consumer<S>& t, uint32_t (&p)[W / 16][4]) {
+  float s[W / 2], factor[2];
+  issue_scores<S, W>(t, s, 0);
+  wgmma_wait<0>();
+  wgmma_pin(s);
+  if (lane_id() == 0) mbarrier_arrive(&t.bar.k_empty[0]);
+  mask_tile<S, W>(t, s, 0);
+  t.rows.update(s, t.c, factor);
+  pack_weights(s, p);
+}
+
+// Tile j > 0: its scores and softmax run beside the product of tile j − 1, whose weights are `before`.
+template <class S, int W>
+__device__ __forceinline__ void next_tile(Consumer<S>& t, int j, const uint32_t (&before)[S::T / 16][4],
+                                          uint32_t (&p)[W / 16][4]) {
+  float s[W / 2], factor[2];
+  issue_scores<S, W>(t, s, j);
+  issue_product<S, S::T>(t, before, j - 1);
+  wgmma_wait<1>();
+  wgmma_pin(s);
+  if (lane_id() == 0) mbarrier_arrive(&t.bar.k_empty[j % S::KS]);
+  mask_tile<S, W>(t, s, j);
+  const bool changed = t.rows.update(s, t.c, factor);
+  wgmma_pin(s);
+  after(t.rows.sum[0] + t.rows.sum[1]);  // the softmax runs in the shadow of the product
+  wgmma_wait<0>();
+  wgmma_pin(t.o);
+  if (lane_id() == 0) mbarrier_arrive(&t.bar.v_empty[(j - 1) % S::VS]);
+  if (changed) {
+#pragma unroll
+    for (int i = 0; i < S::V / 2; ++i) t.o[i] *= factor[i >> 1 & 1];
+  }
+  pack_weights(s, p);
+}
+
+// The last tile, in its width: `before` are the weights of the tile before it, if there is one.
+template <class S, int W, bool kOnly>
+__device__ __forceinline__ void last_tile(Consumer<S>& t, const uint32_t (&before)[S::T / 16][4]) {
+  uint32_t p[W / 16][4];
+  const int j = t.span.tiles - 1;
+  if constexpr (kOnly) {
+    first_tile<S, W>(t, p);
   } else {
-    if (lane_id() < 2) mbarrier_arrive_remote(empty, lane_id() * w.splits + w.split);
+    next_tile<S, W>(t, j, before, p);
   }
+  if (t.merges)
+    cluster_arrive_relaxed();  // this thread has read q and K for the last time: their memory may be reused
+  if (t.span.first + j * S::T + W > t.span.keys) mbarrier_wait(&t.bar.tail, 0);
+  issue_product<S, W>(t, p, j);
+  wgmma_wait<0>();
+  wgmma_pin(t.o);
 }
 
-// First of the units (16 output columns) that split `rank` of N owns: unit u belongs to split u · N / units.
-template <class S, int N>
-__device__ __forceinline__ constexpr int first_unit(int rank) {
-  return (rank * S::kUnits + N - 1) / N;
+template <class S, int W, bool kOnly>
+__device__ __forceinline__ void last_tile_of_width(Consumer<S>& t, const uint32_t (&before)[S::T / 16][4]) {
+  if constexpr (W > 16) {
+    if (t.span.width < W) return last_tile_of_width<S, W - 16, kOnly>(t, before);
+  }
+  last_tile<S, W, kOnly>(t, before);
 }
 
-// Sends the parts of the output that other splits own, receives ours, and leaves Σ w·o in `o` (for owned units) and
-// Σ w·l in `sum`. The merge area lies over q and the key ring, dead in every block after the cluster barrier.
-template <class S, int N>
-__device__ __forceinline__ void merge(float (&o)[S::V / 2], SoftmaxRows& rows, const Place& w, uint8_t* area,
-                                      Barriers& bar, const bool (&valid)[2], int row) {
-  constexpr int U = S::kUnits, kMost = (U + N - 1) / N;
-  constexpr int kPlane = S::kConsumers * 16, kSlot = kMost * 2 * kPlane;  // a float4 per thread; per sender
-  const int t = threadIdx.x;
-  float2* cells = reinterpret_cast<float2*>(area + (N - 1) * kSlot);  // (top, sum) of [split, row]
-  const uint32_t parts = smem_u32(area) + t * 16, stats = smem_u32(cells + w.split * S::kRows + row);
-  const uint32_t done = smem_u32(&bar.merge), base = w.pair * N;
-
-#pragma unroll
-  for (int to = 0; to < N; ++to) {
-    if (to == w.split) continue;
-    const uint32_t remote = map_to_rank(done, base + to), cell = map_to_rank(stats, base + to);
-    const uint32_t part = map_to_rank(parts + (w.split < to ? w.split : w.split - 1) * kSlot, base + to);
-    const bool sender = (t & 3) == (to & 3);
-    st_async_f2(sender && valid[0], cell, remote, rows.top[0], rows.sum[0]);
-    st_async_f2(sender && valid[1], cell + 64, remote, rows.top[1], rows.sum[1]);
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      if (u * N / U != to) continue;
-      const uint32_t plane = part + (u - first_unit<S, N>(to)) * 2 * kPlane;
-      st_async_f4(valid[0], plane, remote, o[8 * u], o[8 * u + 1], o[8 * u + 4], o[8 * u + 5]);
-      st_async_f4(valid[1], plane + kPlane, remote, o[8 * u + 2], o[8 * u + 3], o[8 * u + 6], o[8 * u + 7]);
-    }
-  }
-  mbarrier_wait_cluster(&bar.merge, 0);
-
-  float weight[N][2], best[2] = {rows.top[0], rows.top[1]};
-  float2 cell[N][2];
-#pragma unroll
-  for (int from = 0; from < N; ++from) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const bool mine = from == w.split || !valid[h];
-      cell[from][h] = mine ? make_float2(rows.top[h], rows.sum[h]) : cells[from * S::kRows + row + 8 * h];
-      best[h] = fmaxf(best[h], cell[from][h].x);
-    }
-  }
-  rows.sum[0] = rows.sum[1] = 0.f;
-#pragma unroll
-  for (int from = 0; from < N; ++from) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      weight[from][h] = exp2_fast(cell[from][h].x - (best[h] == -INFINITY ? 0.f : best[h]));
-      rows.sum[h] += weight[from][h] * cell[from][h].y;
-    }
-  }
-  // Every unit adds the splits in the order 0 … N−1, whoever owns it: the same bits from run to run.
-#pragma unroll
-  for (int own = 0; own < N; ++own) {
-    if (own != w.split) continue;
-#pragma unroll
-    for (int u = 0; u < U; ++u) {
-      if (u * N / U != own) continue;
-      const uint8_t* plane = area + t * 16 + (u - first_unit<S, N>(own)) * 2 * kPlane;
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float* x = o + 8 * u + 2 * h;
-        float sum[4] = {};
-#pragma unroll
-        for (int from = 0; from < N; ++from) {
-          float4 y = make_float4(x[0], x[1], x[4], x[5]);
-          if (from != own && valid[h]) {
-            y = *reinterpret_cast<const float4*>(plane + (from < own ? from : from - 1) * kSlot + h * kPlane);
-          }
-          sum[0] += weight[from][h] * y.x;
-          sum[1] += weight[from][h] * y.y;
-          sum[2] += weight[from][h] * y.z;
-          sum[3] += weight[from][h] * y.w;
-        }
-        x[0] = sum[0], x[1] = sum[1], x[4] = sum[2], x[5] = sum[3];
-      }
+template <class S>
+__device__ __forceinline__ void attend(Consumer<S>& t) {
+  uint32_t weights[S::T / 16][4];
+  mbarrier_wait(&t.bar.q, 0);
+  if (t.span.tiles == 0) {
+    if (t.merges) cluster_arrive_relaxed();
+  } else if (S::G == 1 && t.span.tiles == 1) {
+    last_tile_of_width<S, S::T, true>(t, weights);
+  } else if (t.span.tiles == 1) {
+    last_tile<S, S::T, true>(t, weights);
+  } else {
+    first_tile<S, S::T>(t, weights);
+    for (int j = 1; j + 1 < t.span.tiles; ++j) next_tile<S, S::T>(t, j, weights, weights);
+    if constexpr (S::G == 1) {
+      last_tile<S, S::T, false>(t, weights);
+    } else {
+      last_tile_of_width<S, S::T, false>(t, weights);
     }
   }
 }
 
 template <class S>
-__device__ __forceinline__ void consume(const AttentionArgs& a, const Place& w, uint8_t* smem, Barriers& bar) {
+__device__ __forceinline__ void consume(const AttentionArgs& a, const Place& w, uint8_t* smem,
+                                        Barriers& bar) {
   const AttentionParams& p = a.params;
-  const int warp = warp_id(), row = warp * 16 + lane_id() / 4, group = p.heads / p.kv_heads;
-  const uint32_t q = smem_u32(smem) + warp / 4 * 64 * 128;
-  const uint32_t ring_k = smem_u32(smem) + S::kBytesQ, ring_v = ring_k + S::KS * S::kBytesK;
+  const int warp = warp_id(), row = warp * 16 + lane_id() / 4;
+  const uint32_t base = smem_u32(smem);
+  Consumer<S> t{base + warp / 4 * 64 * 128, base + S::kBytesQ, base + S::kBytesQ + S::KS * S::kBytesK, bar};
+  t.c = p.scale * kLog2e;
+  t.merges = w.splits > 1;
+  OutputRows out;
   int token[2];
-  bool valid[2];
-  __nv_bfloat16* out[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int local = (row + 8 * h) / group, head = w.kv_head * group + row + 8 * h - local * group;
-    token[h] = w.first_token + local;
-    valid[h] = local < a.tile_tokens && token[h] < p.rows_q;
-    out[h] = static_cast<__nv_bfloat16*>(p.out) +
-             static_cast<int64_t>(w.segment * p.rows_q + token[h]) * p.ld_out + head * S::D + w.column;
+    token[h] = w.token_of(row + 8 * h);
+    out.valid[h] = row + 8 * h < w.rows;
+    out.row[h] = static_cast<__nv_bfloat16*>(p.out) +
+                 static_cast<int64_t>(w.segment * p.rows_q + w.first_token + token[h]) * p.ld_out +
+                 (w.kv_head * w.group + row + 8 * h - token[h] * w.group) * S::D + w.column;
   }
   pdl_wait();
-  const Span span = find_span<S>(p, w);
-  const int limit[2] = {attention_limit(p, span.keys, token[0]), attention_limit(p, span.keys, token[1])};
-  const int open = attention_limit(p, span.keys, w.first_token);  // columns below it need no mask
-  const float c = p.scale * kLog2e;
-
-  float o[S::V / 2] = {};
-  SoftmaxRows rows;
-  if (span.tiles > 0) {
-    float s[S::T / 2], factor[2];
-    uint32_t weights[S::T / 16][4];
-    mbarrier_wait(&bar.q, 0);
-    mbarrier_wait(&bar.k_full[0], 0);
-    wgmma_fence();
-    scores<S>(s, q, ring_k);
-    wgmma_wait<0>();
-    wgmma_pin(s);
-    release<S>(&bar.k_empty[0], w);
-    int key = span.first;
-    if (key + S::T > open) mask_scores(s, key + 2 * (threadIdx.x & 3), limit);
-    rows.update(s, c, factor);
-    pack_weights(s, weights);
-
-    const int side = warp / 4;
-    if (S::kTurns && side == 1) named_barrier_arrive(1, S::kConsumers);
-    for (int j = 1; j < span.tiles; ++j) {
-      const int sk = j % S::KS, sv = (j - 1) % S::VS;
-      key += S::T;
-      mbarrier_wait(&bar.k_full[sk], j / S::KS & 1);
-      if (S::kTurns) named_barrier_sync(1 + side, S::kConsumers);
-      wgmma_fence();
-      scores<S>(s, q, ring_k + sk * S::kBytesK);
-      mbarrier_wait(&bar.v_full[sv], (j - 1) / S::VS & 1);
-      wgmma_fence();
-      accumulate<S>(o, weights, ring_v + sv * S::kBytesV);
-      if (S::kTurns && (side == 0 || j + 1 < span.tiles)) named_barrier_arrive(2 - side, S::kConsumers);
-      wgmma_wait<1>();
-      wgmma_pin(s);
-      release<S>(&bar.k_empty[sk], w);
-      if (key + S::T > open) mask_scores(s, key + 2 * (threadIdx.x & 3), limit);
-      const bool changed = rows.update(s, c, factor);
-      wgmma_pin(s);
-      after(rows.sum[0] + rows.sum[1]);  // the softmax runs while the product above is in flight
-      wgmma_wait<0>();
-      wgmma_pin(o);
-      release<S>(&bar.v_empty[sv], w);
-      if (changed) {
+  t.span = find_span<S>(p, w, attention_keys(p), a.tile_tokens);
 #pragma unroll
-        for (int i = 0; i < S::V / 2; ++i) o[i] *= factor[i >> 1 & 1];
-      }
-      pack_weights(s, weights);
-    }
-    if (w.splits > 1) cluster_arrive_relaxed();  // q and K are read; the merge area may be written
-    const int last = span.tiles - 1, sv = last % S::VS;
-    mbarrier_wait(&bar.v_full[sv], last / S::VS & 1);
-    if (key + S::T > span.keys) mbarrier_wait(&bar.tail, 0);
-    wgmma_fence();
-    accumulate<S>(o, weights, ring_v + sv * S::kBytesV);
-    wgmma_wait<0>();
-    wgmma_pin(o);
-  } else {
-    mbarrier_wait(&bar.q, 0);  // no copy may be in flight into the merge area
-    if (w.splits > 1) cluster_arrive_relaxed();
+  for (int h = 0; h < 2; ++h) {
+    t.limit[h] = min(t.span.last, attention_limit(p, t.span.keys, w.first_token + token[h]));
   }
-  rows.sum[0] = quad_sum(rows.sum[0]);
-  rows.sum[1] = quad_sum(rows.sum[1]);
-  if (w.splits > 1) {
-    cluster_wait();
-    switch (w.splits) {
-      case 2: merge<S, 2>(o, rows, w, smem, bar, valid, row); break;
-      case 3: merge<S, 3>(o, rows, w, smem, bar, valid, row); break;
-      case 4: merge<S, 4>(o, rows, w, smem, bar, valid, row); break;
-      case 6: merge<S, 6>(o, rows, w, smem, bar, valid, row); break;
-      case 8: merge<S, 8>(o, rows, w, smem, bar, valid, row); break;
-    }
+  t.open = min(t.span.last, attention_limit(p, t.span.keys, w.first_token));
+  attend(t);
+  t.rows.sum[0] = quad_sum(t.rows.sum[0]);
+  t.rows.sum[1] = quad_sum(t.rows.sum[1]);
+  if (w.splits == 1) {
+    float scale[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) scale[h] = t.rows.sum[h] > 0.f ? __fdividef(1.f, t.rows.sum[h]) : 0.f;
+#pragma unroll
+    for (int u = 0; u < S::kUnits; ++u) out.store(u, t.o + 8 * u, scale);
+    return;
   }
-
-  float inverse[2];
-#pragma unroll
-  for (int h = 0; h < 2; ++h) inverse[h] = rows.sum[h] > 0.f ? 1.f / rows.sum[h] : 0.f;
-#pragma unroll
-  for (int u = 0; u < S::kUnits; ++u) {
-    if (u * w.splits / S::kUnits != w.split) continue;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const float* x = o + 8 * u + 2 * h;
-      store_columns16(out[h] + 16 * u, valid[h], pack2<__nv_bfloat16>(x[0] * inverse[h], x[1] * inverse[h]),
-                      pack2<__nv_bfloat16>(x[4] * inverse[h], x[5] * inverse[h]));
-    }
+  cluster_wait();  // q and K are dead in every block of the cluster
+  switch (w.splits) {
+    case 2: return merge_splits<S::V, S::kConsumers, 2>(t.o, t.rows, w.split, smem, &bar.merge, out);
+    case 3: return merge_splits<S::V, S::kConsumers, 3>(t.o, t.rows, w.split, smem, &bar.merge, out);
+    case 4: return merge_splits<S::V, S::kConsumers, 4>(t.o, t.rows, w.split, smem, &bar.merge, out);
+    case 6: return merge_splits<S::V, S::kConsumers, 6>(t.o, t.rows, w.split, smem, &bar.merge, out);
+    case 8: return merge_splits<S::V, S::kConsumers, 8>(t.o, t.rows, w.split, smem, &bar.merge, out);
   }
 }
 
@@ -369,8 +321,7 @@ template <class S>
 __device__ __forceinline__ void attention_split(const AttentionMaps& maps, const AttentionArgs& a) {
   extern __shared__ uint8_t raw[];
   uint8_t* smem = raw + (-smem_u32(raw) & 1023);
-  Barriers& bar =
-      *reinterpret_cast<Barriers*>(smem + S::kBytesQ + S::KS * S::kBytesK + S::VS * S::kBytesV);
+  Barriers& bar = *reinterpret_cast<Barriers*>(smem + S::kBytesQ + S::KS * S::kBytesK + S::VS * S::kBytesV);
   const Place w = find_place<S>(a);
   if (threadIdx.x == 0) {
     mbarrier_init(&bar.q, 1);
@@ -378,34 +329,26 @@ __device__ __forceinline__ void attention_split(const AttentionMaps& maps, const
     mbarrier_init(&bar.merge, 1);
     for (int i = 0; i < S::KS; ++i) {
       mbarrier_init(&bar.k_full[i], 1);
-      mbarrier_init(&bar.k_empty[i], 4 * S::G * S::R);
+      mbarrier_init(&bar.k_empty[i], 4 * S::G);
     }
     for (int i = 0; i < S::VS; ++i) {
       mbarrier_init(&bar.v_full[i], 1);
-      mbarrier_init(&bar.v_empty[i], 4 * S::G * S::R);
+      mbarrier_init(&bar.v_empty[i], 4 * S::G);
     }
     fence_barrier_init();
-    // What the other splits will send here: (top, sum) of every valid row and their part of the units we own.
-    const AttentionParams& p = a.params;
-    const int tokens = max(0, min(a.tile_tokens, p.rows_q - w.first_token));
-    const int begin = (w.split * S::kUnits + w.splits - 1) / w.splits;
-    const int end = ((w.split + 1) * S::kUnits + w.splits - 1) / w.splits;
-    mbarrier_arrive_expect_tx(&bar.merge,
-                              tokens * (p.heads / p.kv_heads) * (w.splits - 1) * (8 + (end - begin) * 64));
+    mbarrier_arrive_expect_tx(&bar.merge, merge_bytes(S::kUnits, w.split, w.splits, w.rows));
     tma_prefetch_descriptor(&maps.k);
     tma_prefetch_descriptor(&maps.v);
     tma_prefetch_descriptor(&maps.q);
   }
   pdl_launch();
-  if (a.splits * S::R > 1) {
-    cluster_arrive_relaxed();
-    cluster_wait();
-  } else {
-    __syncthreads();
-  }
+  __syncwarp();
+  cluster_arrive_relaxed();
+  cluster_wait();
   if (warp_id() >= 4 * S::G) {
     if constexpr (S::kMoveRegisters) register_decrease<40>();
     if (warp_id() == 4 * S::G) produce<S>(maps, a, w, smem, bar);
+    __syncwarp();
     if (w.splits > 1) {
       cluster_arrive_relaxed();
       cluster_wait();
@@ -418,10 +361,10 @@ __device__ __forceinline__ void attention_split(const AttentionMaps& maps, const
 
 }  // namespace
 
-#define FLASHRT_INSTANCE(name, ...)                                                                    \
-  extern "C" __global__ void __launch_bounds__(Split<__VA_ARGS__>::kThreads, 1)                        \
+#define FLASHRT_INSTANCE(name, ...)                                                               \
+  extern "C" __global__ void __launch_bounds__(Split<__VA_ARGS__>::kThreads, 1)                   \
       name(const __grid_constant__ AttentionMaps maps, const __grid_constant__ AttentionArgs a) { \
-    attention_split<Split<__VA_ARGS__>>(maps, a);                                                      \
+    attention_split<Split<__VA_ARGS__>>(maps, a);                                                 \
   }
 FLASHRT_ATTENTION_SPLIT(FLASHRT_INSTANCE)
 #undef FLASHRT_INSTANCE

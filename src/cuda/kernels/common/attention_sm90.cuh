@@ -115,23 +115,14 @@ __device__ __forceinline__ void store_columns16(__nv_bfloat16* row, bool valid, 
   if (valid) *reinterpret_cast<uint2*>(row + (q & 1 ? 6 + 2 * q : 2 * q)) = value;
 }
 
-// Stores to shared memory of another block of the cluster that complete, by bytes, on a barrier of that
-// block.
-__device__ __forceinline__ void st_async_f4(bool active, uint32_t addr, uint32_t bar, float a, float b,
-                                            float c, float d) {
+// A 16-byte store to shared memory of another block of the cluster that completes, by bytes, on a barrier of
+// that block.
+__device__ __forceinline__ void st_async_b128(bool active, uint32_t addr, uint32_t bar, uint4 x) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
-      "@p st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];\n}\n" ::
+      "@p st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];\n}\n" ::
           "r"(addr),
-      "f"(a), "f"(b), "f"(c), "f"(d), "r"(bar), "r"(int(active))
-      : "memory");
-}
-__device__ __forceinline__ void st_async_f2(bool active, uint32_t addr, uint32_t bar, float a, float b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %4, 0;\n"
-      "@p st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];\n}\n" ::"r"(
-          addr),
-      "f"(a), "f"(b), "r"(bar), "r"(int(active))
+      "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w), "r"(bar), "r"(int(active))
       : "memory");
 }
 
