@@ -1,5 +1,5 @@
-// Epilogue of a streaming linear: one warp adds the partial sums of a token pair in a fixed order, applies the
-// f32 epilogue and rounds once.
+// Epilogue of a streaming linear: one warp adds the partial sums of a token pair in a fixed order, applies
+// the f32 epilogue and rounds once.
 #pragma once
 #include "cuda/kernels/common/linear_stream_params.h"
 #include "cuda/kernels/common/linear_stream_stage.cuh"
@@ -8,139 +8,133 @@
 namespace flashrt {
 
 __device__ __forceinline__ float stream_activate(float v, StreamActivation kind) {
-  if (kind == StreamActivation::silu) return v / (1.f + __expf(-v));
-  if (kind == StreamActivation::gelu_tanh) {
-    // 0.5·(1 + tanh u) = 1 / (1 + exp(−2u)), u = √(2/π)·(v + 0.044715·v³)
-    const float u = 0.7978845608f * v * fmaf(0.044715f * v, v, 1.f);
-    return v / (1.f + __expf(-2.f * u));
-  }
-  return v;
+  if (kind == StreamActivation::none) return v;
+  float u = v;  // silu: v·sigmoid(v)
+  // gelu: 0.5·(1 + tanh u) = sigmoid(2u), u = √(2/π)·(v + 0.044715·v³)
+  if (kind == StreamActivation::gelu_tanh) u = 1.5957691216f * v * fmaf(0.044715f * v, v, 1.f);
+  return __fdividef(v, 1.f + __expf(-u));
 }
 
 __device__ __forceinline__ float bias_at(const LinearStreamParams& p, int column) {
   return p.bias != nullptr && column < p.n ? __ldg(p.bias + column) : 0.f;
 }
 
-__device__ __forceinline__ float2 sum_partials(const float2* partial, int sources, int stride) {
-  float2 s = make_float2(0.f, 0.f);
-#pragma unroll 8
-  for (int i = 0; i < sources; ++i) {
-    const float2 v = partial[i * stride];
-    s.x += v.x;
-    s.y += v.y;
-  }
-  return s;
-}
+// Where the partial sums of the tokens arrive: source s has feature f of pair q, token t at
+// first[s·stride + (q·features + f)·2 + t].
+struct Partials {
+  const float* first;
+  int stride, sources;
+  Mbarrier* full;
+  uint32_t phase;
 
-// Columns `lo` and `hi` of tokens row and row + 1: lo[t], hi[t]. Partials of feature f are at partial[f].
-template <int RowGroups>
-__device__ __forceinline__ void finish_pair(const LinearStreamParams& p, int tile, int row, const float2* partial,
-                                            int sources, int stride, Mbarrier* full, uint32_t phase) {
-  constexpr int kHalf = 32 * RowGroups;
-  const int lane = lane_id();
-  const bool two = row + 1 < p.m;
-  float stat[2] = {0.f, 0.f};
+  __device__ __forceinline__ void wait() const { mbarrier_wait(full, phase); }
+  __device__ __forceinline__ float sum(int at) const {
+    float v[8];
 #pragma unroll
-  for (int i = 0; i < RowGroups; ++i) {
-    const int f = lane + 32 * i;
-    switch (p.epilogue) {
-      case StreamEpilogue::plain:
-      case StreamEpilogue::residual: {
-        const bool residual = p.epilogue == StreamEpilogue::residual;
-        const int column[2] = {tile * 2 * kHalf + f, tile * 2 * kHalf + kHalf + f};
-        float bias[2], gate[2], old[2][2];
+    for (int i = 0; i < 8; ++i)
+      if (i < sources) v[i] = first[i * stride + at];
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {  // requested before the partials are awaited
-          const bool in = column[h] < p.n;
-          bias[h] = bias_at(p, column[h]);
-          gate[h] = residual && in && p.gate != nullptr ? __ldg(p.gate + column[h]) : 1.f;
-#pragma unroll
-          for (int t = 0; t < 2; ++t) {
-            old[h][t] = 0.f;
-            if (residual && in && (t == 0 || two)) {
-              const auto* r = reinterpret_cast<const unsigned short*>(p.residual);
-              old[h][t] = __uint_as_float(
-                  static_cast<uint32_t>(__ldcg(r + static_cast<size_t>(row + t) * p.n + column[h])) << 16);
-            }
-          }
-        }
-        mbarrier_wait_cluster(full, phase);
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const float2 v = sum_partials(partial + f + h * kHalf, sources, stride);
-          const float out[2] = {
-              fmaf(gate[h], stream_activate(v.x + bias[h], p.activation), old[h][0]),
-              fmaf(gate[h], stream_activate(v.y + bias[h], p.activation), old[h][1])};
-#pragma unroll
-          for (int t = 0; t < 2; ++t) {
-            if (column[h] < p.n && (t == 0 || two)) {
-              const __nv_bfloat16 rounded = __float2bfloat16_rn(out[t]);
-              p.y[static_cast<size_t>(row + t) * p.n + column[h]] = rounded;
-              const float r = __bfloat162float(rounded);
-              stat[t] = fmaf(r, r, stat[t]);
-            }
-          }
-        }
-        break;
+    for (int i = 1; i < 8; ++i)
+      if (i < sources) v[0] += v[i];
+    return v[0];
+  }
+};
+
+// One warp's unit of work: 32 columns (and, for pair and qkv, the 32 that belong to them) of one token. What
+// it needs from memory is requested before the partial sums are awaited.
+template <StreamEpilogue Mode, int Half>
+struct FinishUnit {
+  static constexpr bool kPaired = Mode == StreamEpilogue::pair || Mode == StreamEpilogue::qkv;
+  static constexpr int kUnits = (kPaired ? Half : 2 * Half) / 32;  // per token
+
+  int row, feature, at;
+  bool valid, live;  // there is such a token; and such a column
+  float bias[2], gate, old;
+  float2 angle;
+  __nv_bfloat16* y;
+
+  // unit = (pair of this block · 2 + token) · kUnits + block of 32 columns
+  __device__ __forceinline__ void request(const LinearStreamParams& p, int tile, int unit, int units,
+                                          int rank) {
+    const int token = unit / kUnits;  // kUnits is a power of two
+    feature = unit % kUnits * 32 + lane_id();
+    row = 2 * (((token >> 1) << p.split_shift) + rank) + (token & 1);
+    at = ((token >> 1) * 2 * Half + feature) * 2 + (token & 1);
+    valid = live = unit < units && row < p.m;
+    request_at(p, tile);
+  }
+
+  // The same for a given row, feature and live.
+  __device__ __forceinline__ void request_at(const LinearStreamParams& p, int tile) {
+    if (!live) return;
+    if constexpr (Mode == StreamEpilogue::plain || Mode == StreamEpilogue::residual) {
+      const int column = tile * 2 * Half + feature;
+      live = column < p.n;
+      if (!live) return;
+      const size_t offset = static_cast<size_t>(row) * p.n + column;
+      y = p.y + offset;
+      bias[0] = bias_at(p, column);
+      if constexpr (Mode == StreamEpilogue::residual) {
+        gate = p.gate != nullptr ? __ldg(p.gate + column) : 1.f;
+        old = __uint_as_float(
+            static_cast<uint32_t>(__ldcg(reinterpret_cast<const unsigned short*>(p.residual) + offset))
+            << 16);
       }
-      case StreamEpilogue::pair: {
-        const int column = tile * kHalf + f, width = p.n / 2;
-        const float bias_lo = bias_at(p, column), bias_hi = bias_at(p, width + column);
-        mbarrier_wait_cluster(full, phase);
-        const float2 lo = sum_partials(partial + f, sources, stride);
-        const float2 hi = sum_partials(partial + f + kHalf, sources, stride);
-        if (column < width) {
-          __nv_bfloat16* y = p.y + static_cast<size_t>(row) * width + column;
-          y[0] = __float2bfloat16_rn(stream_activate(lo.x + bias_lo, p.activation) * (hi.x + bias_hi));
-          if (two) y[width] = __float2bfloat16_rn(stream_activate(lo.y + bias_lo, p.activation) * (hi.y + bias_hi));
-        }
-        break;
-      }
-      case StreamEpilogue::qkv: {
-        const int half_dim = p.head_dim / 2, per_head = half_dim / kHalf;
-        const int head = tile / per_head, angle = tile % per_head * kHalf + f;
-        const int column = head * p.head_dim + angle;
-        const int first = __ldcg(p.position);
-        const bool rotate = p.rope != nullptr && head < p.q_heads + p.kv_heads;
-        float2 cs[2] = {make_float2(1.f, 0.f), make_float2(1.f, 0.f)};
-        if (rotate) {
-#pragma unroll
-          for (int t = 0; t < 2; ++t)
-            if (t == 0 || two) cs[t] = __ldg(p.rope + static_cast<size_t>(first + row + t) * half_dim + angle);
-        }
-        const float bias_lo = bias_at(p, column), bias_hi = bias_at(p, column + half_dim);
-        __nv_bfloat16* y;
-        size_t width;
-        if (head < p.q_heads) {
-          width = static_cast<size_t>(p.q_heads) * p.head_dim;
-          y = p.y + row * width + column;
-        } else {
-          width = static_cast<size_t>(p.kv_heads) * p.head_dim;
-          const bool is_k = head < p.q_heads + p.kv_heads;
-          y = (is_k ? p.k_cache : p.v_cache) + (first + row) * width + column -
-              (p.q_heads + (is_k ? 0 : p.kv_heads)) * p.head_dim;
-        }
-        mbarrier_wait_cluster(full, phase);
-        const float2 lo = sum_partials(partial + f, sources, stride);
-        const float2 hi = sum_partials(partial + f + kHalf, sources, stride);
-#pragma unroll
-        for (int t = 0; t < 2; ++t) {
-          if (t == 1 && !two) break;
-          const float a = (t == 0 ? lo.x : lo.y) + bias_lo, b = (t == 0 ? hi.x : hi.y) + bias_hi;
-          y[t * width] = __float2bfloat16_rn(a * cs[t].x - b * cs[t].y);
-          y[t * width + half_dim] = __float2bfloat16_rn(b * cs[t].x + a * cs[t].y);
-        }
-        break;
+    } else if constexpr (Mode == StreamEpilogue::pair) {
+      const int column = tile * Half + feature, width = p.n / 2;
+      live = column < width;
+      if (!live) return;
+      y = p.y + static_cast<size_t>(row) * width + column;
+      bias[0] = bias_at(p, column), bias[1] = bias_at(p, width + column);
+    } else {
+      const int half_dim = p.head_dim / 2, first = __ldcg(p.position);
+      const int head = tile >> p.tiles_per_head_shift;
+      const int i = (tile - (head << p.tiles_per_head_shift)) * Half + feature;
+      const bool is_q = head < p.q_heads, is_k = !is_q && head < p.q_heads + p.kv_heads;
+      const int local = is_q ? head : head - p.q_heads - (is_k ? 0 : p.kv_heads);
+      const int width = (is_q ? p.q_heads : p.kv_heads) * p.head_dim;
+      y = (is_q ? p.y + static_cast<size_t>(row) * width
+                : (is_k ? p.k_cache : p.v_cache) + static_cast<size_t>(first + row) * width) +
+          local * p.head_dim + i;
+      angle = make_float2(1.f, 0.f);
+      if (p.rope != nullptr && (is_q || is_k))
+        angle = __ldg(p.rope + static_cast<size_t>(first + row) * half_dim + i);
+      bias[0] = bias_at(p, head * p.head_dim + i), bias[1] = bias_at(p, head * p.head_dim + i + half_dim);
+    }
+  }
+
+  __device__ __forceinline__ void finish(const LinearStreamParams& p, int tile, int unit,
+                                         const Partials& partials) {
+    float square = 0.f;
+    if (live) square = finish_values(p, partials.sum(at), kPaired ? partials.sum(at + 2 * Half) : 0.f);
+    if constexpr (Mode == StreamEpilogue::residual) {
+      if (p.stat_out != nullptr && valid) {
+        square = warp_sum(square);
+        if (lane_id() == 0) p.stat_out[(row * p.tiles + tile) * kUnits + unit % kUnits] = square;
       }
     }
   }
-  if (p.stat_out != nullptr) {
-#pragma unroll
-    for (int t = 0; t < 2; ++t) {
-      const float s = warp_sum(stat[t]);
-      if (lane == 0 && (t == 0 || two)) p.stat_out[static_cast<size_t>(row + t) * p.tiles + tile] = s;
+
+  // Returns the square of a residual output.
+  __device__ __forceinline__ float finish_values(const LinearStreamParams& p, float lo, float hi) {
+    lo += bias[0];
+    if constexpr (Mode == StreamEpilogue::plain) {
+      *y = __float2bfloat16_rn(stream_activate(lo, p.activation));
+    } else if constexpr (Mode == StreamEpilogue::residual) {
+      const __nv_bfloat16 v = __float2bfloat16_rn(fmaf(gate, stream_activate(lo, p.activation), old));
+      *y = v;
+      return __bfloat162float(v) * __bfloat162float(v);
+    } else {
+      hi += bias[1];
+      if constexpr (Mode == StreamEpilogue::pair) {
+        *y = __float2bfloat16_rn(stream_activate(lo, p.activation) * hi);
+      } else {
+        y[0] = __float2bfloat16_rn(lo * angle.x - hi * angle.y);
+        y[p.head_dim / 2] = __float2bfloat16_rn(hi * angle.x + lo * angle.y);
+      }
     }
+    return 0.f;
   }
-}
+};
 
 }  // namespace flashrt

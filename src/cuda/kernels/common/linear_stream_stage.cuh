@@ -1,14 +1,17 @@
 // Activations of a streaming linear: normalise rows on the way from global memory to a wgmma B operand
-// [k-block of 64][rows][64] with 128-byte swizzle in shared memory.
+// [k-block of 64][rows][64] with 128-byte swizzle in shared memory. Short code on purpose: every instruction
+// runs once per launch, on the critical path.
 #pragma once
 #include "cuda/kernels/common/linear_stream_params.h"
 #include "cuda/kernels/common/ptx.cuh"
 
 namespace flashrt {
 
-// vectors = [1 + norm_scale | norm_shift] of this block's columns; read-only data, so before the dependency.
-__device__ __forceinline__ void stage_vectors(const LinearStreamParams& p, int first, int count, float* vectors,
-                                              int thread, int threads) {
+// vectors = [1 + norm_scale | norm_shift] of `count` columns from `first`; constants, so before the
+// dependency.
+__device__ __forceinline__ void stage_vectors(const LinearStreamParams& p, int first, int count,
+                                              float* vectors, int thread, int threads) {
+#pragma unroll 1
   for (int c = thread * 4; c < count; c += threads * 4) {
     float4 scale = make_float4(0.f, 0.f, 0.f, 0.f), shift = scale;
     if (first + c < p.k) {  // k is a multiple of 8
@@ -17,7 +20,7 @@ __device__ __forceinline__ void stage_vectors(const LinearStreamParams& p, int f
     }
     *reinterpret_cast<float4*>(vectors + c) =
         make_float4(1.f + scale.x, 1.f + scale.y, 1.f + scale.z, 1.f + scale.w);
-    if (p.norm_shift != nullptr) *reinterpret_cast<float4*>(vectors + count + c) = shift;
+    *reinterpret_cast<float4*>(vectors + count + c) = shift;
   }
 }
 
@@ -27,9 +30,8 @@ __device__ __forceinline__ float warp_sum(float v) {
   return v;
 }
 
-__device__ __forceinline__ float sum_squares(uint4 v) {
+__device__ __forceinline__ float sum_squares(uint4 v, float s) {
   const uint32_t w[4] = {v.x, v.y, v.z, v.w};
-  float s = 0.f;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const float2 f = unpack2<__nv_bfloat16>(w[i]);
@@ -38,94 +40,107 @@ __device__ __forceinline__ float sum_squares(uint4 v) {
   return s;
 }
 
-// This lane's share of Σx² of a row: the producer's partial sums, or the row itself.
-__device__ __forceinline__ float lane_row_stat(const LinearStreamParams& p, int row) {
-  float s = 0.f;
-  if (p.row_stat != nullptr) {
-    const float* stat = p.row_stat + static_cast<size_t>(row) * p.row_stat_slots;
-    for (int i = lane_id(); i < p.row_stat_slots; i += 32) s += __ldcg(stat + i);
-  } else {
-    const uint4* x = reinterpret_cast<const uint4*>(p.x_rows + static_cast<size_t>(row) * p.k);
-    for (int i = lane_id(); i < p.k / 8; i += 32) s += sum_squares(__ldcg(x + i));
-  }
-  return s;
+__device__ __forceinline__ float rsqrt_approx(float v) {
+  float r;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
 }
 
-__device__ __forceinline__ uint32_t normalise2(uint32_t x, float rstd, float2 scale, float2 shift) {
+__device__ __forceinline__ uint32_t normalise2(uint32_t x, float rstd, float sx, float sy, float bx,
+                                               float by) {
   const float2 f = unpack2<__nv_bfloat16>(x);
-  return pack2<__nv_bfloat16>(fmaf(f.x * rstd, scale.x, shift.x), fmaf(f.y * rstd, scale.y, shift.y));
+  return pack2<__nv_bfloat16>(fmaf(f.x * rstd, sx, bx), fmaf(f.y * rstd, sy, by));
 }
 
-// A warp takes whole rows, Rows × Units loads of 256 columns in flight.
-template <int N, int Units>
-__device__ __forceinline__ void stage_rows(const LinearStreamParams& p, int first, int kb_count, uint8_t* xs,
-                                           const float* vectors, int warp, int warps) {
-  constexpr int Rows = 8 / Units;
-  const int lane = lane_id(), units = (kb_count + 3) / 4;
-  const bool own_stat = p.row_stat == nullptr && kb_count * 64 >= p.k && units <= Units;
-  for (int row0 = warp; row0 < p.m; row0 += warps * Rows) {
-    for (int unit0 = 0; unit0 < units; unit0 += Units) {
-      uint4 x[Rows][Units];
-      float rstd[Rows];
+// rstd[row] of all rows, once per block: from the producer's partial sums (some lanes per row), or from the
+// rows themselves (slow: x is read twice). Every block reads the same few lines at the same moment, so as
+// seldom as possible.
+template <int Warps, int LanesPerRow>
+__device__ __forceinline__ void row_statistics(const LinearStreamParams& p, float* rstd, int warp) {
+  const int lane = lane_id();
+  if (p.row_stat != nullptr) {
+    constexpr int kRows = 32 / LanesPerRow;
+    const int row = warp * kRows + lane / LanesPerRow;
+    if (warp * kRows >= p.m) return;
+    const int slots = row < p.m ? p.row_stat_slots : 0;
+    const float* stat = p.row_stat + row * p.row_stat_slots;
+    float s = 0.f;
+#pragma unroll 1
+    for (int i = lane % LanesPerRow * 4; i < p.row_stat_slots; i += 8 * LanesPerRow) {
+      float4 a = make_float4(0.f, 0.f, 0.f, 0.f), b = a;
+      if (i < slots) a = __ldcg(reinterpret_cast<const float4*>(stat + i));
+      if (i + 4 * LanesPerRow < slots)
+        b = __ldcg(reinterpret_cast<const float4*>(stat + i + 4 * LanesPerRow));
+      s += ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
+    }
+    __syncwarp();
 #pragma unroll
-      for (int r = 0; r < Rows; ++r) {
-        const int row = row0 + r * warps;
-#pragma unroll
-        for (int u = 0; u < Units; ++u) {
-          const int c = (unit0 + u) * 256 + lane * 8;
-          x[r][u] = make_uint4(0, 0, 0, 0);
-          if (row < p.m && c < kb_count * 64 && first + c < p.k)
-            x[r][u] = __ldcg(reinterpret_cast<const uint4*>(p.x_rows + static_cast<size_t>(row) * p.k + first + c));
-        }
-        rstd[r] = own_stat || row >= p.m ? 0.f : lane_row_stat(p, row);
-      }
-#pragma unroll
-      for (int r = 0; r < Rows; ++r) {
-        if (own_stat) {
-#pragma unroll
-          for (int u = 0; u < Units; ++u) rstd[r] += sum_squares(x[r][u]);
-        }
-        rstd[r] = rsqrtf(warp_sum(rstd[r]) / static_cast<float>(p.k) + p.eps);
-      }
-#pragma unroll
-      for (int u = 0; u < Units; ++u) {
-        const int c = (unit0 + u) * 256 + lane * 8;
-        if (c >= kb_count * 64) continue;
-        float4 scale[2], shift[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          scale[i] = *reinterpret_cast<const float4*>(vectors + c + 4 * i);
-          shift[i] = make_float4(0.f, 0.f, 0.f, 0.f);
-          if (p.norm_shift != nullptr)
-            shift[i] = *reinterpret_cast<const float4*>(vectors + kb_count * 64 + c + 4 * i);
-        }
-#pragma unroll
-        for (int r = 0; r < Rows; ++r) {
-          const int row = row0 + r * warps;
-          if (row >= p.m) continue;
-          uint4 y;
-          y.x = normalise2(x[r][u].x, rstd[r], {scale[0].x, scale[0].y}, {shift[0].x, shift[0].y});
-          y.y = normalise2(x[r][u].y, rstd[r], {scale[0].z, scale[0].w}, {shift[0].z, shift[0].w});
-          y.z = normalise2(x[r][u].z, rstd[r], {scale[1].x, scale[1].y}, {shift[1].x, shift[1].y});
-          y.w = normalise2(x[r][u].w, rstd[r], {scale[1].z, scale[1].w}, {shift[1].z, shift[1].w});
-          if (first + c >= p.k) y = make_uint4(0, 0, 0, 0);
-          uint8_t* block = xs + (c / 64) * (N * 128) + row * 128;
-          *reinterpret_cast<uint4*>(block + (((c / 8) ^ row) & 7) * 16) = y;
-        }
-      }
+    for (int o = 1; o < LanesPerRow; o *= 2) s += __shfl_xor_sync(0xffffffffu, s, o);
+    if (lane % LanesPerRow == 0) rstd[row] = rsqrt_approx(fmaf(s, p.inv_k, p.eps));
+  } else {
+#pragma unroll 1
+    for (int row = warp; row < p.m; row += Warps) {
+      const __nv_bfloat16* x = p.x_rows + static_cast<size_t>(row) * p.k;
+      float s = 0.f;
+#pragma unroll 4
+      for (int c = lane * 8; c < p.k; c += 256)
+        s = sum_squares(__ldcg(reinterpret_cast<const uint4*>(x + c)), s);
+      s = warp_sum(s);
+      if (lane == 0) rstd[row] = rsqrt_approx(fmaf(s, p.inv_k, p.eps));
     }
   }
 }
 
-template <int N>
-__device__ __forceinline__ void stage_normalised(const LinearStreamParams& p, int first, int kb_count, uint8_t* xs,
-                                                 const float* vectors, int warp, int warps) {
-  if (kb_count <= 4)
-    stage_rows<N, 1>(p, first, kb_count, xs, vectors, warp, warps);
-  else if (kb_count <= 8)
-    stage_rows<N, 2>(p, first, kb_count, xs, vectors, warp, warps);
-  else
-    stage_rows<N, 4>(p, first, kb_count, xs, vectors, warp, warps);
+// A warp takes one block of 256 columns (a unit) of every (Warps / units)-th row, 8 rows in flight.
+// vectors = [64 row statistics | 1 + scale | shift]; named barrier 3 is used.
+template <int N, int Warps>
+__device__ __forceinline__ void stage_normalised(const LinearStreamParams& p, int first, int kb_count,
+                                                 uint8_t* xs, float* vectors, int warp) {
+  constexpr int kBatch = N <= 16 ? 5 : 8;
+  const int lane = lane_id(), count = kb_count * 64, limit = min(count, p.k - first);
+  const int units = (count + 255) >> 8;
+  const int shift = units > 2 ? 2 : units > 1 ? 1 : 0, step = Warps >> shift;
+  float* rstd = vectors;
+  vectors += 64;
+  bool known = false;
+#pragma unroll 1
+  for (int unit = warp & ((1 << shift) - 1); unit < units || !known; unit += 1 << shift) {
+    const int c = unit * 256 + lane * 8;
+    uint8_t* block = xs + (c >> 6) * (N * 128);
+#pragma unroll 1
+    for (int row0 = warp >> shift; row0 < p.m || !known; row0 += step * kBatch) {
+      const __nv_bfloat16* src = p.x_rows + static_cast<size_t>(row0) * p.k + first + c;
+      const size_t stride = static_cast<size_t>(step) * p.k;
+      uint4 x[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        x[i] = make_uint4(0, 0, 0, 0);  // columns beyond k: x = 0, 1 + scale = 1 and shift = 0 give zeros
+        if (row0 + i * step < p.m && c < limit) x[i] = __ldcg(reinterpret_cast<const uint4*>(src));
+        src += stride;
+      }
+      if (!known) {
+        row_statistics<Warps, (N <= 16 ? 16 : 4)>(p, rstd, warp);
+        named_barrier_sync(3, Warps * 32);
+        known = true;
+      }
+      const float* v = vectors + min(c, count - 8);
+      const float4 s0 = *reinterpret_cast<const float4*>(v), s1 = *reinterpret_cast<const float4*>(v + 4);
+      const float4 b0 = *reinterpret_cast<const float4*>(v + count),
+                   b1 = *reinterpret_cast<const float4*>(v + count + 4);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int row = row0 + i * step;
+        if (row >= p.m) break;
+        const float r = rstd[row];
+        uint4 y;
+        y.x = normalise2(x[i].x, r, s0.x, s0.y, b0.x, b0.y);
+        y.y = normalise2(x[i].y, r, s0.z, s0.w, b0.z, b0.w);
+        y.z = normalise2(x[i].z, r, s1.x, s1.y, b1.x, b1.y);
+        y.w = normalise2(x[i].w, r, s1.z, s1.w, b1.z, b1.w);
+        if (c < count) *reinterpret_cast<uint4*>(block + row * 128 + (((c >> 3) ^ row) & 7) * 16) = y;
+      }
+    }
+  }
 }
 
 }  // namespace flashrt
