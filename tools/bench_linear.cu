@@ -94,6 +94,7 @@ struct Reference {
   int64_t x_stride, w_stride;
   LinearRows rows;
   int m, n, k;
+  bool interleaved;
 };
 
 __device__ double reference_activation(LinearActivation a, double x) {
@@ -103,9 +104,15 @@ __device__ double reference_activation(LinearActivation a, double x) {
 }
 __device__ double reference_value(const Reference& r, int token, int feature) {
   double sum = 0, s1 = 0, s2 = 0;
+  int row = feature;
+  if (r.interleaved) {  // groups of 8 rows alternate with their partners
+    const int head = r.rows == LinearRows::pair ? r.n : r.p.head_dim, within = feature % head,
+              half = head / 2;
+    row = feature - within + within % half / 8 * 16 + within / half * 8 + within % 8;
+  }
   for (int i = 0; i < r.k; ++i)
-    sum += double(__bfloat162float(r.x[token * r.x_stride + i])) *
-           __bfloat162float(r.w[feature * r.w_stride + i]);
+    sum +=
+        double(__bfloat162float(r.x[token * r.x_stride + i])) * __bfloat162float(r.w[row * r.w_stride + i]);
   const LinearParams& p = r.p;
   if (p.row_stats) {
     for (int i = 0; i < p.row_stat_slots; ++i) {
@@ -208,7 +215,7 @@ std::vector<Instance> instances() {
   CHECK(cudaLibraryEnumerateKernels(kernels.data(), count, library));
   std::vector<Instance> found;
   for (auto rows : {LinearRows::plain, LinearRows::pair, LinearRows::heads})
-    for (int r : {128, 192, 256})
+    for (int r : {64, 128, 192, 256})
       for (int n = 8; n < 264; n += 4) {
         const int tokens = n / 8 * 8, resident = n % 8 ? 2 : 1;
         static constexpr const char* kNames[] = {"plain", "pair", "heads"};
@@ -243,11 +250,11 @@ const void* function_of(const LinearLaunch& l) {
 cudaLaunchConfig_t config_of(const LinearLaunch& l, cudaLaunchAttribute (&attributes)[2], cudaStream_t stream,
                              bool pdl) {
   attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {unsigned(l.cluster), 1, 1};
+  attributes[0].val.clusterDim = {l.cluster[0], l.cluster[1], l.cluster[2]};
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = pdl;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(l.grid);
+  config.gridDim = dim3(l.grid[0], l.grid[1], l.grid[2]);
   config.blockDim = dim3(l.threads);
   config.dynamicSmemBytes = l.shared_bytes;
   config.stream = stream;
@@ -258,7 +265,7 @@ cudaLaunchConfig_t config_of(const LinearLaunch& l, cudaLaunchAttribute (&attrib
 int resident_clusters(const LinearProblem& problem, const LinearParams& e, const LinearTactic& tactic) {
   static std::map<std::pair<std::string, int>, int> known;
   const LinearLaunch l = plan_linear(problem, e, tactic, 1 << 20);
-  auto [at, fresh] = known.try_emplace({l.kernel, l.cluster});
+  auto [at, fresh] = known.try_emplace({l.kernel, tactic.cluster()});
   if (fresh) {
     cudaLaunchAttribute attributes[2];
     const auto config = config_of(l, attributes, nullptr, false);
@@ -294,7 +301,8 @@ Verdict verify(const LinearProblem& a, const LinearParams& p, const bf16* residu
                     a.rows,
                     a.m,
                     a.n,
-                    a.k};
+                    a.k,
+                    a.interleaved};
   const int64_t pairs = int64_t(ceil_div(a.m, step)) * a.n / 2;
   compare<<<unsigned((pairs + 255) / 256), 256>>>(r, residual, step, total.data);
   double host[3];
@@ -305,7 +313,7 @@ Verdict verify(const LinearProblem& a, const LinearParams& p, const bf16* residu
 struct Case {
   int m, n, k;
   int flags;  // 1 bias, 2 activation gelu, 4 activation silu, 8 residual, 16 gate, 32 statistics out, 64 RMS
-              // in, 128 LN in, 256 in place
+              // in, 128 LN in, 256 in place, 512 interleaved
   int cluster_rows, cluster_tokens, split, max_clusters;
   int head_dim = 0, heads = 0, kv_heads = 0;
 };
@@ -364,9 +372,9 @@ Verdict run_case(const Instance& in, const Case& c) {
     p.keys = keys.data, p.values = values.data, p.kv_stride = kv_stride;
     p.head_dim = c.head_dim, p.query_heads = c.heads, p.kv_heads = c.kv_heads;
   }
-  const LinearProblem a{c.m, c.n, c.k, x.data, w.data, c.k + pad, c.k + pad, false, in.rows};
-  LinearTactic tactic{in.tile_rows, in.tokens,   c.cluster_rows, c.cluster_tokens,
-                      c.split,      in.resident, (c.m & 1) != 0};
+  const LinearProblem a{c.m,       c.n,       c.k,   x.data,  w.data,
+                        c.k + pad, c.k + pad, false, in.rows, (c.flags & 512) != 0};
+  LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split, in.resident};
   if (!linear_refusal(a, p, tactic).empty()) return {0};
   launch(plan_linear(a, p, tactic, c.max_clusters), nullptr);
   CHECK(cudaDeviceSynchronize());
@@ -389,15 +397,20 @@ Verdict run_case(const Instance& in, const Case& c) {
 std::vector<Case> cases_for(LinearRows rows, bool small) {
   if (rows == LinearRows::heads) {
     if (small) return {{150, 768, 144, 1, 2, 1, 1, 1, 128, 4, 1}};
-    return {{266, 2560, 592, 0, 1, 1, 1, 132, 256, 8, 1},     {301, 1536, 592, 1 | 64, 2, 1, 1, 3, 128, 8, 2},
-            {523, 1152, 144, 1 | 128, 2, 2, 1, 2, 64, 10, 4}, {266, 2560, 592, 64, 1, 1, 3, 132, 256, 8, 1},
-            {266, 2560, 592, 0, 4, 1, 2, 132, 256, 8, 1},     {133, 3072, 64, 1, 1, 2, 1, 5, 256, 8, 2}};
+    return {{266, 2560, 592, 0, 1, 1, 1, 132, 256, 8, 1},
+            {301, 1536, 592, 1 | 64, 2, 1, 1, 3, 128, 8, 2},
+            {301, 1536, 592, 1 | 64 | 512, 2, 1, 1, 3, 128, 8, 2},
+            {523, 1152, 144, 1 | 128, 2, 2, 1, 2, 64, 10, 4},
+            {266, 2560, 592, 64, 1, 1, 3, 132, 256, 8, 1},
+            {266, 2560, 592, 0, 4, 1, 2, 132, 256, 8, 1},
+            {133, 3072, 64, 1, 1, 2, 1, 5, 256, 8, 2}};
   }
   if (rows == LinearRows::pair) {
     if (small) return {{150, 656, 144, 2, 2, 1, 1, 1}};
-    return {{266, 1312, 592, 2, 1, 1, 1, 132},    {523, 1312, 592, 4 | 1, 2, 1, 1, 3},
-            {266, 2048, 144, 2 | 64, 1, 2, 1, 2}, {301, 688, 1000, 2 | 128 | 1, 2, 2, 1, 1},
-            {266, 1312, 592, 2, 1, 1, 2, 132},    {77, 528, 2048, 4, 2, 1, 2, 132}};
+    return {{266, 1312, 592, 2, 1, 1, 1, 132},         {523, 1312, 592, 4 | 1, 2, 1, 1, 3},
+            {301, 1312, 592, 2 | 1 | 512, 2, 1, 1, 3}, {266, 2048, 144, 2 | 64, 1, 2, 1, 2},
+            {301, 688, 1000, 2 | 128 | 1, 2, 2, 1, 1}, {266, 1312, 592, 2, 1, 1, 2, 132},
+            {77, 528, 2048, 4, 2, 1, 2, 132}};
   }
   if (small)
     return {{150, 656, 144, 1 | 8 | 16 | 32 | 128, 2, 1, 1, 1}, {150, 656, 256, 1 | 8, 1, 1, 2, 132}};
@@ -440,7 +453,7 @@ int check(bool small) {
 // ---------------------------------------------------------------------------------------------------------
 
 struct Timer {
-  int pause = 15000;  // µs
+  int pause = 8000;  // µs
   cudaStream_t stream;
   cudaEvent_t begin, end;
   Timer() {
@@ -514,11 +527,13 @@ struct Shape {
   int n, k;
   LinearRows rows;
   int flags;  // as in Case
-  bool vision;
+  bool vision, main = true;
 };
 constexpr Shape kShapes[] = {
     {"qkv", 2560, 2048, LinearRows::heads, 64, false},
-    {"qkv_plain", 2560, 2048, LinearRows::plain, 0, false},
+    {"qkv_plain", 2560, 2048, LinearRows::plain, 0, false, false},
+    {"qkv_inter", 2560, 2048, LinearRows::heads, 64 | 512, false, false},
+    {"gu_inter", 32768, 2048, LinearRows::pair, 2 | 64 | 512, false, false},
     {"o", 2048, 2048, LinearRows::plain, 8 | 32, false},
     {"gate_up", 32768, 2048, LinearRows::pair, 2 | 64, false},
     {"down", 2048, 16384, LinearRows::plain, 8 | 32, false},
@@ -534,15 +549,15 @@ constexpr Shape kShapes[] = {
 double estimate(int m, int n, int k, const LinearTactic& t) {
   const int blocks = ceil_div(ceil_div(k, 64), t.split);
   const int units = ceil_div(m, t.tokens * t.cluster_tokens) * ceil_div(n, t.rows * t.cluster_rows);
-  const int clusters = 132 * t.resident / t.cluster();
+  const int clusters = (t.cluster() > 2 ? 118 : 132) * t.resident / t.cluster();
   const int rounds = ceil_div(units, clusters);
   if (t.split > 1 && rounds > 1) return 1e30;
-  const double multiply = std::max(t.rows * t.tokens / 32.0, t.rows / 16.0 * (2048 + 32 * t.tokens) / 115.0);
-  const double load = (double(t.rows) / t.cluster_tokens + double(t.tokens) / t.cluster_rows) * 128 / 45 *
-                      std::min(1.0, double(units) / clusters);
-  if (t.resident == 2) return rounds * (2 * blocks * std::max(multiply, load / 2) + 800) + 1500;
-  return rounds * (blocks * std::max(multiply, load) + t.rows * t.tokens / 64.0 / t.split + 800) +
-         (t.split > 1) * 1200 + 2500;
+  // Tensor cores, and shared memory: TMA writes rows + tokens, wgmma reads rows, and the tokens once per 64
+  // rows.
+  const double block = std::max(t.rows * t.tokens / 32.0, 2.0 * t.rows + t.tokens * (t.rows / 64 + 1));
+  const double busy = t.resident * blocks * block * std::min(1.0, double(units) * t.cluster() / 132);
+  return rounds * (std::max(busy, blocks * block) + t.rows * t.tokens / 64.0 / t.split + 800) +
+         (t.split > 1) * 1500 + 2500;
 }
 
 // only: time (and launch three times before, for a profiler) just this tactic.
@@ -584,21 +599,18 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
   struct Row {
     double us;
     LinearTactic tactic;
-    int grid;
   };
   std::vector<std::pair<double, LinearTactic>> candidates;
-  static const int clusters[][3] = {{1, 1, 1}, {2, 1, 1}, {1, 2, 1}, {2, 2, 1}, {4, 1, 1}, {4, 2, 1},
-                                    {3, 1, 1}, {1, 1, 2}, {2, 1, 2}, {1, 2, 2}, {1, 1, 3}, {2, 1, 3},
-                                    {1, 1, 4}, {2, 1, 4}, {3, 1, 2}, {4, 1, 2}};
-  const LinearProblem base{m, n, k, x.data, w.data, k, k, false, shape.rows};
+  static const int clusters[][3] = {{1, 1, 1}, {2, 1, 1}, {1, 2, 1}, {1, 1, 2},
+                                    {2, 1, 2}, {1, 1, 3}, {1, 1, 4}};
+  const LinearProblem base{m, n, k, x.data, w.data, k, k, false, shape.rows, (shape.flags & 512) != 0};
   for (const Instance& in : instances())
-    for (const auto& c : clusters)
-      for (bool lockstep : {true, false}) {
-        const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], in.resident, lockstep};
-        if (in.rows != shape.rows || !linear_refusal(base, p, t).empty()) continue;
-        const double cycles = estimate(m, n, k, t);
-        if (cycles < 1e29) candidates.push_back({cycles, t});
-      }
+    for (const auto& c : clusters) {
+      const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], in.resident};
+      if (in.rows != shape.rows || !linear_refusal(base, p, t).empty()) continue;
+      const double cycles = estimate(m, n, k, t);
+      if (cycles < 1e29) candidates.push_back({cycles, t});
+    }
   if (only) candidates = {{1., *only}};
   double least = 1e30;
   for (auto& [cycles, t] : candidates) least = std::min(least, cycles);
@@ -615,10 +627,10 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
     for (int i = 0; only && i < 3; ++i) launch(launches[i], nullptr);
     CHECK(cudaDeviceSynchronize());
     const double us = timer(calls, 3, [&](int i, cudaStream_t s) { launch(launches[i % sets], s); });
-    rows.push_back({us, t, launches[0].grid});
-    std::fprintf(stderr, "%s %d %d %d r%d n%d x%d c%d%d%d s%d grid %d: %.2f\n", shape.name, m, n, k, t.rows,
-                 t.tokens, t.resident, t.cluster_rows, t.cluster_tokens, t.split, t.lockstep,
-                 launches[0].grid, us);
+    rows.push_back({us, t});
+    std::fprintf(stderr, "%s %d %d %d r%d n%d x%d c%d%d%d grid %u: %.2f\n", shape.name, m, n, k, t.rows,
+                 t.tokens, t.resident, t.cluster_rows, t.cluster_tokens, t.split,
+                 launches[0].grid[0] * launches[0].grid[1] * launches[0].grid[2], us);
   }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.us < b.us; });
   const double flop = 2.0 * m * n * k;
@@ -634,8 +646,8 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
       v = verify(base, p, p.residual ? residual.data : nullptr, 41);
       std::printf(" %.2fx %s %.1e |", reference / rows[0].us, v.pass() ? "ok" : "FAIL", v.relative);
     }
-    std::printf(" %.2f r%d n%d x%d c%d%d%d s%d%s", rows[i].us, t.rows, t.tokens, t.resident, t.cluster_rows,
-                t.cluster_tokens, t.split, t.lockstep,
+    std::printf(" %.2f r%d n%d x%d c%d%d%d%s", rows[i].us, t.rows, t.tokens, t.resident, t.cluster_rows,
+                t.cluster_tokens, t.split,
                 i == 0 ? (" " + std::to_string(int(flop / rows[0].us * 1e-6)) + "TF;").c_str() : ";");
   }
   std::printf(" [%zu tried]\n", rows.size());
@@ -651,12 +663,11 @@ int main(int argc, char** argv) {
   CHECK(cudaLibraryLoadFromFile(&library, argv[1], nullptr, nullptr, 0, nullptr, nullptr, 0));
   if (!std::strcmp(argv[2], "check") || !std::strcmp(argv[2], "small")) return check(argv[2][0] == 's') != 0;
   Timer timer;
-  if (!std::strcmp(
-          argv[2],
-          "one")) {  // one name m rows tokens resident cluster_rows cluster_tokens split lockstep [flag mask]
-    LinearTactic t{std::atoi(argv[5]),  std::atoi(argv[6]), std::atoi(argv[8]),      std::atoi(argv[9]),
-                   std::atoi(argv[10]), std::atoi(argv[7]), std::atoi(argv[11]) != 0};
-    const int mask = argc > 12 ? std::atoi(argv[12]) : -1;
+  if (!std::strcmp(argv[2],
+                   "one")) {  // one name m rows tokens resident cluster_rows cluster_tokens split [flag mask]
+    LinearTactic t{std::atoi(argv[5]), std::atoi(argv[6]),  std::atoi(argv[8]),
+                   std::atoi(argv[9]), std::atoi(argv[10]), std::atoi(argv[7])};
+    const int mask = argc > 11 ? std::atoi(argv[11]) : -1;
     int n = 0, k = 0;  // name "NxK": plain, the mask gives the flags
     if (std::sscanf(argv[3], "%dx%d", &n, &k) == 2) {
       Library library_baseline;
@@ -676,7 +687,7 @@ int main(int argc, char** argv) {
     const std::vector<int> sizes =
         shape.vision ? std::vector<int>{256, 512, 768} : std::vector<int>{266, 456, 522, 560, 712, 816, 968};
     for (int m : sizes)
-      if ((!only || only == m) && (name == "all" || name == shape.name))
+      if ((!only || only == m) && (name == "all" ? shape.main || m == 968 : name == shape.name))
         time_shape(shape, m, timer, &library_baseline, slack, nullptr, -1);
   }
   return 0;

@@ -55,19 +55,22 @@ CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const Line
   using U = cuuint64_t;
   const U k = w.k, n = w.n, ld = w.w_stride;
   const cuuint32_t rows = tactic.rows / tactic.cluster_tokens;
-  if (w.rows == LinearRows::plain) return matrix_map(w, w.w, w.n, w.k, w.w_stride, rows, 64);
-  // [heads][groups of 8][2 halves][8 rows][k]; a gate-up matrix is one head.
-  const U head = w.rows == LinearRows::pair ? n : p.head_dim;
-  const U size[] = {k, 8, 2, head / 16, n / head}, stride[] = {ld, head / 2 * ld, 8 * ld, head * ld};
-  const cuuint32_t in_head = std::min<U>(rows, head);
-  const cuuint32_t box[] = {64, 8, 2, in_head / 16, rows / in_head};
-  return encode(w, w.w, 5, size, stride, box);
+  if (w.rows == LinearRows::plain || w.interleaved) return matrix_map(w, w.w, w.n, w.k, w.w_stride, rows, 64);
+  // [groups][2 halves][8 rows][k]: halves are n/2 or head_dim/2 rows apart; groups beyond a half are never
+  // asked for.
+  const U half = (w.rows == LinearRows::pair ? w.n : p.head_dim) / 2;
+  const U size[] = {k, 8, 2, w.rows == LinearRows::pair ? half / 8 : n / 8},
+          stride[] = {ld, half * ld, 8 * ld};
+  const cuuint32_t box[] = {64, 8, 2, rows / 16};
+  return encode(w, w.w, 4, size, stride, box);
 }
 
 }  // namespace
 
 LinearTile linear_tile(const LinearTactic& tactic) {
-  return {.warpgroups = tactic.rows == 192 ? 3 : 2,
+  return {.warpgroups = tactic.rows == 64    ? 1
+                        : tactic.rows == 192 ? 3
+                                             : 2,
           .row_tiles = tactic.rows == 256 ? 2 : 1,
           .tokens = tactic.tokens,
           .resident = tactic.resident};
@@ -101,7 +104,7 @@ std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const 
     return a.n % 16 ? "a gate-up matrix needs halves of a multiple of 8 rows" : "";
   if (p.head_dim % 64 || a.n != (p.query_heads + 2 * p.kv_heads) * p.head_dim)
     return "head_dim must be a multiple of 64, n = (query_heads + 2 kv_heads)·head_dim";
-  if (slice % p.head_dim && p.head_dim % slice) return "weight tile and head_dim do not divide each other";
+  if (p.head_dim % slice && !a.interleaved) return "a weight tile must lie within a head";
   return aligned(p.keys, p.kv_stride) && aligned(p.values, p.kv_stride) ? ""
                                                                         : "caches need 16-byte aligned rows";
 }
@@ -116,19 +119,25 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   LinearLaunch launch{.kernel = std::string("linear_sm90_") + (a.f16 ? "f16_" : "bf16_") +
                                 kRowNames[static_cast<int>(a.rows)] + "_r" + std::to_string(tactic.rows) +
                                 "_n" + std::to_string(tactic.tokens) + "_x" + std::to_string(tactic.resident),
-                      .cluster = tactic.cluster(),
                       .threads = tile.threads(),
                       .shared_bytes = tile.shared_bytes(),
                       .params = epilogue};
   LinearParams& p = launch.params;
   p.m = a.m;
   p.n = a.n;
-  p.k_blocks = ceil_div(a.k, 64);
+  const int blocks = ceil_div(a.k, 64);
+  const auto magic = [](int d) { return d > 1 ? static_cast<uint32_t>((1ull << 32) / d) + 1 : 0u; };
+  p.k_share = blocks / tactic.split;
+  p.k_extra = blocks % tactic.split;
   p.row_groups = ceil_div(a.n, tactic.rows * tactic.cluster_rows);
   p.token_groups = ceil_div(a.m, tactic.tokens * tactic.cluster_tokens);
   p.cluster_rows = tactic.cluster_rows;
   p.cluster_tokens = tactic.cluster_tokens;
+  p.token_groups_magic = magic(p.token_groups);
+  p.head_dim_magic = magic(p.head_dim);
   p.split = tactic.split;
+  p.split_groups = ceil_div(tactic.tokens / 8, tactic.split);
+  p.interleaved = a.interleaved;
   p.token_slice = ceil_div(tactic.tokens / 8, tactic.cluster_rows) * 8;
   if (p.residual && p.residual_period == 0) p.residual_period = a.m;
   p.weights = weight_map(a, p, tactic);
@@ -136,6 +145,9 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   const bool plain = a.rows == LinearRows::plain, heads = a.rows == LinearRows::heads;
   const int columns = plain ? a.n : heads ? p.query_heads * p.head_dim : a.n / 2;
   p.out_chunk = matrix_map(a, p.out, a.m, columns, p.out_stride, tile.chunk_tokens(), plain ? 64 : 32);
+  p.out_tail = p.out_chunk;
+  if (const int left = tactic.tokens % tile.chunk_tokens())
+    p.out_tail = matrix_map(a, p.out, a.m, columns, p.out_stride, left, plain ? 64 : 32);
   p.out_group = matrix_map(a, p.out, a.m, columns, p.out_stride, 8, plain ? 64 : 32);
   if (heads) {  // rows of the caches: more than any position, the kernel stays within m
     p.key_group = matrix_map(a, p.keys, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
@@ -146,8 +158,10 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   // rounds.
   const int units = p.row_groups * p.token_groups;
   const int rounds = tactic.split > 1 ? 1 : ceil_div(units, std::max(1, max_clusters));
-  launch.grid = ceil_div(units, rounds) * launch.cluster;
-  p.lockstep = tactic.lockstep;
+  launch.cluster[0] = tactic.cluster_rows, launch.cluster[1] = tactic.cluster_tokens,
+  launch.cluster[2] = tactic.split;
+  launch.grid[0] = ceil_div(units, rounds) * launch.cluster[0];
+  launch.grid[1] = launch.cluster[1], launch.grid[2] = launch.cluster[2];
   return launch;
 }
 

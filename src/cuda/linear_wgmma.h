@@ -8,13 +8,12 @@ namespace flashrt {
 
 // Tile and cluster numbers; which are good for a problem is a measurement.
 struct LinearTactic {
-  int rows = 128;          // weight rows per block: 128, 192 or 256
+  int rows = 128;          // weight rows per block: 64, 128, 192 or 256
   int tokens = 128;        // tokens per block, a multiple of 8
   int cluster_rows = 1;    // blocks that share each token tile by multicast
   int cluster_tokens = 1;  // blocks that share each weight tile by multicast
   int split = 1;           // blocks that share the k range of one tile
   int resident = 1;        // blocks per SM: 1 or 2
-  bool lockstep = true;    // warpgroups start every k block together, so that ring slots free early
   int cluster() const { return cluster_rows * cluster_tokens * split; }
 };
 
@@ -26,11 +25,14 @@ struct LinearProblem {
   int64_t x_stride = 0, w_stride = 0;
   bool f16 = false;  // otherwise bf16
   LinearRows rows = LinearRows::plain;
+  bool interleaved =
+      false;  // pair, heads: rows of w already alternate by 8 with their partners (loads a little faster)
 };
 
 struct LinearLaunch {
   std::string kernel;  // name in the module
-  int grid = 0, cluster = 0, threads = 0, shared_bytes = 0;
+  unsigned grid[3] = {}, cluster[3] = {};
+  int threads = 0, shared_bytes = 0;
   LinearParams params;  // the kernel's one argument
 };
 

@@ -2,7 +2,7 @@
 // features]. A chunk of 64 tokens is transposed through a swizzled shared buffer, so that global accesses are
 // 16-byte vectors.
 #pragma once
-#include "cuda/kernels/common/linear_params.h"
+#include "cuda/kernels/common/linear_schedule.cuh"
 #include "cuda/kernels/common/tma.cuh"
 
 namespace flashrt {
@@ -40,6 +40,28 @@ __device__ __forceinline__ uint4 ld_shared_16(uint32_t addr) {
   return v;
 }
 
+// Which optional steps of the epilogue this launch has, in one register.
+struct LinearSteps {
+  enum : uint32_t {
+    normalise = 1,
+    bias = 2,
+    gelu = 4,
+    silu = 8,
+    residual = 16,
+    statistics = 32,
+    rotary = 64
+  };
+  uint32_t bits;
+  __device__ explicit LinearSteps(uint32_t b) : bits(b) {}
+  __device__ explicit LinearSteps(const LinearParams& p) {
+    bits = (p.row_stats ? normalise : 0) | (p.bias ? bias : 0) | (p.residual ? residual : 0) |
+           (p.out_stats ? statistics : 0) | (p.rotary ? rotary : 0) |
+           (p.activation == LinearActivation::gelu_tanh ? gelu : 0) |
+           (p.activation == LinearActivation::silu ? silu : 0);
+  }
+  __device__ __forceinline__ bool has(uint32_t step) const { return (bits & step) != 0; }
+};
+
 // One warpgroup's view of one 64-row accumulator tile. A staged chunk is one tile of 128-byte rows (64
 // features of a token) or, paired, tiles of 64-byte rows (32 features of one half), swizzled as the tensor
 // maps of the output say.
@@ -52,52 +74,51 @@ struct LinearOutput {
   const LinearParams& p;
   int thread, warp, lane;  // within the warpgroup
   int token0;              // of the tile
-  int slot;                // of the output statistics
-  int position;
-  int column, half;  // first output column, and the distance of the second staged tile's
-  int kv;            // heads: < 0 query, < kv_heads key, otherwise value
+  int column, half;        // first output column, and the distance of the second staged tile's
+  int kv;                  // heads: < 0 query, < kv_heads key, otherwise value
+  int rotary_offset;       // heads: of this thread's pair within a row of the rotary table
   bool column_valid;
   float bias[2], gate[2], column_sum[2];  // of accumulator rows lane/4 and lane/4 + 8 of this warp
-  const float2* rotary;                   // of token `token0`, or null
+  float2 rotation[2], step;
 
-  // row0: first (tile-ordered) weight row of the 64.
-  __device__ __forceinline__ LinearOutput(const LinearParams& params, int row0, int first_token, int pos)
-      : p(params), token0(first_token), position(pos) {
+  // row0: first (tile-ordered) weight row of the 64. Reads constants only: may run before the predecessor has
+  // finished.
+  __device__ __forceinline__ LinearOutput(const LinearParams& params, LinearSteps steps, int row0,
+                                          int first_token)
+      : p(params), token0(first_token) {
     thread = threadIdx.x & 127;
     lane = thread & 31;
     warp = thread >> 5;
-    slot = row0 >> 6;
     column_valid = row0 < p.n;
     half = 0;
     kv = -1;
-    rotary = nullptr;
-    int feature[2];
+    rotary_offset = 0;
+    int feature, partner;
     if constexpr (kRows == LinearRows::plain) {
       column = row0;
-      feature[0] = row0 + 16 * warp + (lane >> 2);
-      feature[1] = feature[0] + 8;
+      feature = row0 + 16 * warp + (lane >> 2);
+      partner = feature + 8;
     } else if constexpr (kRows == LinearRows::pair) {
       column = row0 >> 1;
-      feature[0] = column + 8 * warp + (lane >> 2);
-      feature[1] = feature[0] + (p.n >> 1);
+      feature = column + 8 * warp + (lane >> 2);
+      partner = feature + (p.n >> 1);
     } else {
-      const int head = row0 / p.head_dim, within = (row0 - head * p.head_dim) >> 1;
+      const int head = fast_divide(row0, p.head_dim_magic), within = (row0 - head * p.head_dim) >> 1;
       half = p.head_dim >> 1;
-      feature[0] = head * p.head_dim + within + 8 * warp + (lane >> 2);
-      feature[1] = feature[0] + half;
+      rotary_offset = within + 8 * warp + (lane >> 2);
+      feature = head * p.head_dim + rotary_offset;
+      partner = feature + half;
       kv = head - p.query_heads;
       column = within + (kv < 0 ? head : kv < p.kv_heads ? kv : kv - p.kv_heads) * p.head_dim;
-      if (p.rotary && kv < p.kv_heads)
-        rotary = reinterpret_cast<const float2*>(p.rotary) + static_cast<int64_t>(position + token0) * half +
-                 within + 8 * warp + (lane >> 2);
     }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const bool valid = column_valid && feature[h] < p.n;
-      bias[h] = p.bias && valid ? p.bias[feature[h]] : 0.f;
-      gate[h] = p.gate && valid ? p.gate[feature[h]] : 1.f;
-      column_sum[h] = p.column_sum && valid ? p.column_sum[feature[h]] : 0.f;
-    }
+    const bool valid = column_valid && feature < p.n, partner_valid = column_valid && partner < p.n;
+    const auto load = [&](const float* from, float(&to)[2], float otherwise) {
+      to[0] = from && valid ? from[feature] : otherwise;
+      to[1] = from && partner_valid ? from[partner] : otherwise;
+    };
+    load(steps.has(LinearSteps::bias) ? p.bias : nullptr, bias, 0.f);
+    load(steps.has(LinearSteps::residual) ? p.gate : nullptr, gate, 1.f);
+    load(steps.has(LinearSteps::normalise) ? p.column_sum : nullptr, column_sum, 0.f);
   }
 
   // Shared address of 16-byte vector v of token t of a staged tile: vectors are permuted so that both the
@@ -153,13 +174,33 @@ struct LinearOutput {
       for (int i = 0; i < 4; ++i) v[i] = activate<kActivation>(v[i]);
     }
   }
-  // (x, y) -> (x·cos − y·sin, y·cos + x·sin)
-  __device__ __forceinline__ static void turn(float* v, const float2 (&angle)[2]) {
+  __device__ __forceinline__ bool rotates(LinearSteps steps) const {
+    return steps.has(LinearSteps::rotary) && kv < p.kv_heads;
+  }
+  // Loads the rotation of this thread's pair for its two tokens of group `group` of the tile, and that of 8
+  // positions: later groups follow by multiplication, so that the table's latency is paid once per tile. The
+  // table is linear in the angle; a scale of it (row 0) is divided out of the step.
+  __device__ __forceinline__ void begin_rotation(int position, int group) {
+    const float2* table = reinterpret_cast<const float2*>(p.rotary) + rotary_offset;
+    const auto row = [&](int r) { return table[static_cast<int64_t>(r) * half]; };
+#pragma unroll
+    for (int e = 0; e < 2; ++e)
+      rotation[e] = row(position + min(token0 + 8 * group + 2 * (lane & 3) + e, p.m - 1));
+    step = p.m > 8 ? row(8) : make_float2(1.f, 0.f);
+    const float unit = p.m > 8 ? 1.f / row(0).x : 1.f;
+    step = make_float2(step.x * unit, step.y * unit);
+  }
+  __device__ __forceinline__ static float2 product(float2 a, float2 b) {
+    return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x);
+  }
+  // (x, y) -> (x·cos − y·sin, y·cos + x·sin) for the two tokens of the next group.
+  __device__ __forceinline__ void rotate(float* v) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const float x = v[e], y = v[e + 2];
-      v[e] = x * angle[e].x - y * angle[e].y;
-      v[e + 2] = y * angle[e].x + x * angle[e].y;
+      const float2 turned = product(make_float2(v[e], v[e + 2]), rotation[e]);
+      v[e] = turned.x;
+      v[e + 2] = turned.y;
+      rotation[e] = product(rotation[e], step);
     }
   }
   // residual: the two packed pairs of the same places.
@@ -174,18 +215,21 @@ struct LinearOutput {
 
   // One thread: groups [begin, end) of the staged chunk to global memory. Rows past m and columns past n are
   // clipped.
-  __device__ __forceinline__ void store(uint32_t buffer, int chunk_token, int begin, int end) const {
-    if (!column_valid) return;
+  template <bool kTail>
+  __device__ __forceinline__ void store(uint32_t buffer, int chunk_token, int begin, int end, int groups,
+                                        int position) const {
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       const uint32_t tile = buffer + h * kChunkTokens * 64;
       const int x = column + h * half, row = token0 + chunk_token;
-      if (kv >= 0) {  // the caches have rows past m: a ragged group is left to store_ragged
+      if (!column_valid) continue;
+      if (kRows == LinearRows::heads &&
+          kv >= 0) {  // the caches have rows past m: a ragged group is left to store_ragged
         const CUtensorMap* map = kv < p.kv_heads ? &p.key_group : &p.value_group;
         for (int g = begin; g < end && row + 8 * g + 8 <= p.m; ++g)
           tma_store_2d(map, tile + g * 8 * kPitch, x, position + row + 8 * g);
-      } else if (begin == 0 && end == kChunkTokens / 8) {
-        tma_store_2d(&p.out_chunk, tile, x, row);
+      } else if (begin == 0 && end == groups) {
+        tma_store_2d(kTail ? &p.out_tail : &p.out_chunk, tile, x, row);
       } else {
         for (int g = begin; g < end; ++g) tma_store_2d(&p.out_group, tile + g * 8 * kPitch, x, row + 8 * g);
       }
@@ -193,7 +237,8 @@ struct LinearOutput {
     bulk_commit();
   }
   // All threads: the rows before m of the group of a cache that m cuts.
-  __device__ __forceinline__ void store_ragged(uint32_t buffer, int chunk_token, int begin, int end) const {
+  __device__ __forceinline__ void store_ragged(uint32_t buffer, int chunk_token, int begin, int end,
+                                               int position) const {
     const int g = (p.m - token0 - chunk_token) >> 3, t = g * 8 + (thread & 7), row = token0 + chunk_token + t;
     if (kv < 0 || !column_valid || g < begin || g >= end || row >= p.m || thread >= 64) return;
     const int vector = thread >> 3 & 3, h = thread >> 5;
@@ -204,26 +249,27 @@ struct LinearOutput {
 
   // All threads: Σy and Σy² over the 64 columns of every staged token (8 lanes each), of the rounded values.
   __device__ __forceinline__ void statistics(uint32_t buffer, int chunk_token, int begin, int end) const {
-    const int vector = thread & 7;
-    for (int t = begin * 8 + (thread >> 3); t < end * 8;
-         t += 16) {  // a warp's lanes agree: it covers 4 tokens
-      const int r = token0 + chunk_token + t;
+    const int vector = thread & 7, slot = column >> 6;
+    const bool counts = column + 8 * vector < p.n;
+#pragma unroll
+    for (int i = 0; i < kChunkTokens / 16; ++i) {
+      const int t = (thread >> 3) + 16 * i, r = token0 + chunk_token + t;
       const uint4 v = ld_shared_16(unit(buffer, t, vector));
       const uint32_t words[4] = {v.x, v.y, v.z, v.w};
       float sum = 0.f, squares = 0.f;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 f = unpack2<T>(words[i]);
+      for (int j = 0; j < 4; ++j) {
+        const float2 f = unpack2<T>(words[j]);
         sum += f.x + f.y;
         squares += f.x * f.x + f.y * f.y;
       }
-      if (column + 8 * vector >= p.n) sum = squares = 0.f;
+      if (!counts) sum = squares = 0.f;
 #pragma unroll
       for (int d = 1; d < 8; d *= 2) {
         sum += __shfl_xor_sync(0xffffffffu, sum, d);
         squares += __shfl_xor_sync(0xffffffffu, squares, d);
       }
-      if (vector == 0 && r < p.m && slot < p.out_stat_slots)
+      if (vector == 0 && r < p.m && t >= 8 * begin && t < 8 * end && slot < p.out_stat_slots)
         reinterpret_cast<float2*>(p.out_stats)[static_cast<int64_t>(r) * p.out_stat_slots + slot] =
             make_float2(sum, squares);
     }

@@ -1,4 +1,4 @@
-// What a launch of the wgmma linear kernel is told: tensor maps, schedule, epilogue. Shared by kernel and
+// What a launch of the wgmma linear kernel is told: schedule, epilogue, tensor maps. Shared by kernel and
 // host.
 #pragma once
 #include <cuda.h>
@@ -11,9 +11,10 @@ enum class LinearActivation : int { none, gelu_tanh, silu };
 
 // How weight rows are laid over the 64-row accumulator tiles.
 //   plain  tile row r is weight row r
-//   pair   groups of 8 rows alternate with their partners `pair_distance` further on (gate with up, or the
-//   two halves
-//          of an attention head), so that both values of a pair reach the same thread
+//   pair   groups of 8 rows alternate with their partners n/2 further on (gate with up), so that both values
+//   of a pair
+//          reach the same thread
+//   heads  the same with the two halves of every attention head
 enum class LinearRows : int { plain, pair, heads };
 
 // Tile sizes of one compiled instance. Warpgroups each own `row_tiles` tiles of 64 weight rows. Two resident
@@ -37,47 +38,53 @@ struct LinearTile {
 // y = epilogue(x · wᵀ); all arithmetic of the epilogue in f32, one rounding at the end, in the order of the
 // fields.
 struct LinearParams {
-  CUtensorMap weights;  // plain: [n][k]; pair: [groups][2][8][k]; heads: [heads][groups][2][8][k]
-  CUtensorMap tokens;   // [m][k]
-  CUtensorMap out_chunk,
-      out_group;  // of `out`: boxes of tile.chunk_tokens() and of 8 rows, 64 (paired: 32) columns
-  CUtensorMap key_group, value_group;
-
-  // Schedule. A cluster is split × cluster_tokens × cluster_rows blocks; the rank runs fastest over rows.
-  int m, n;                          // n counts weight rows
-  int k_blocks;                      // of 64
-  int row_groups, token_groups;      // cluster tiles along n and m
+  // Schedule. The grid is [row blocks of all clusters][cluster_tokens][split] in clusters of
+  // [cluster_rows][cluster_tokens][split] blocks.
+  int m, n;                      // n counts weight rows
+  int k_share, k_extra;          // k blocks (of 64) per block of the split; the first k_extra take one more
+  int row_groups, token_groups;  // cluster tiles along n and m
+  uint32_t token_groups_magic;  // ⌊2³² / token_groups⌋ + 1, 0 for one group: division by multiplication
   int cluster_rows, cluster_tokens;  // blocks that share a token tile / a weight tile by multicast
   int split;                         // blocks that share the k range of one tile
+  int split_groups;                  // groups of 8 tokens that each of them finishes
   int token_slice;                   // tokens one block loads for its row peers, a multiple of 8
-  int lockstep;                      // warpgroups start every k block together
+  int interleaved;                   // pair, heads: the rows of w are already in tile order
+
+  // heads: rows are query heads, then key heads, then value heads, of head_dim each.
+  int head_dim, query_heads, kv_heads;
+  uint32_t head_dim_magic;
 
   // Norm of the input whose weight is folded into w: value = acc·rstd − (rstd·mean)·column_sum.
-  const float* row_stats;   // [m][row_stat_slots] pairs (Σx, Σx²), or null
-  const float* column_sum;  // [n] = Σ_k w (LayerNorm), or null (RMS: the mean is not subtracted)
   int row_stat_slots;
   float inverse_width, epsilon;
+  LinearActivation
+      activation;           // after the bias; pair: of the first of the pair, then multiplied by the second
+  const float* row_stats;   // [m][row_stat_slots] pairs (Σx, Σx²), or null
+  const float* column_sum;  // [n] = Σ_k w (LayerNorm), or null (RMS: the mean is not subtracted)
+  const float* bias;        // [n] or null
 
-  const float* bias;            // [n] or null
-  LinearActivation activation;  // pair: applied to the first of the pair, then multiplied by the second
+  const int* position;  // heads: device; first row of this call in the caches and the rotary table; null = 0
+  const float* rotary;  // heads: [positions][head_dim/2] pairs (cos, sin); null = no rotation
 
-  const void* residual;     // [residual_period][out columns] or null; may be `out`
   const float* gate;        // [n] or null: out = residual + gate·value
+  const void* residual;     // [residual_period][out columns] or null; may be `out`
   int64_t residual_stride;  // elements
   int residual_period;      // rows; row r reads residual row r % period
 
+  int out_stat_slots;
+  float* out_stats;    // [m][out_stat_slots] pairs (Σy, Σy²) over 64 columns each, or null
   void* out;           // [m][n], pair: [m][n/2], heads: the query columns [m][heads·d]
   int64_t out_stride;  // elements
-  float* out_stats;    // [m][out_stat_slots] pairs (Σy, Σy²) over 64 columns each, or null
-  int out_stat_slots;
-
-  // heads: rows are query heads, then key heads, then value heads, of head_dim each.
-  const int* position;  // device; first row of this call in the caches and in the rotary table; null = 0
-  const float* rotary;  // [positions][head_dim/2] pairs (cos, sin); null = no rotation
-  void* keys;           // [rows][kv_heads·d], row position + token
+  void* keys;          // heads: [rows][kv_heads·d], row position + token
   void* values;
   int64_t kv_stride;  // elements
-  int head_dim, query_heads, kv_heads;
+
+  CUtensorMap weights;  // [n][k], or pairs that are not interleaved: [groups][2][8][k]
+  CUtensorMap tokens;   // [m][k]
+  // Of `out`: boxes of tile.chunk_tokens(), of the tokens left over by such chunks, and of 8 rows; 64
+  // columns, paired 32.
+  CUtensorMap out_chunk, out_tail, out_group;
+  CUtensorMap key_group, value_group;
 };
 
 }  // namespace flashrt

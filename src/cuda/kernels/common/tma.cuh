@@ -35,12 +35,12 @@ __device__ __forceinline__ void tma_load_3d(void* dst, const CUtensorMap* map, M
       : "memory");
 }
 
-__device__ __forceinline__ void tma_load_5d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
-                                            int z, int u, int v, L2Hint hint = L2Hint::normal) {
+__device__ __forceinline__ void tma_load_4d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+                                            int z, int u, L2Hint hint = L2Hint::normal) {
   asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
-      " [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "r"(u), "r"(v), "l"(static_cast<uint64_t>(hint))
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem_u32(dst)),
+      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "r"(u), "l"(static_cast<uint64_t>(hint))
       : "memory");
 }
 
@@ -64,13 +64,13 @@ __device__ __forceinline__ void tma_load_3d_multicast(void* dst, const CUtensorM
       : "memory");
 }
 
-__device__ __forceinline__ void tma_load_5d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
-                                                      int y, int z, int u, int v, uint16_t cta_mask,
+__device__ __forceinline__ void tma_load_4d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
+                                                      int y, int z, int u, uint16_t cta_mask,
                                                       L2Hint hint = L2Hint::normal) {
   asm volatile(
-      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6, %7}], [%2], %8, %9;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "r"(u), "r"(v), "h"(cta_mask),
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;" ::"r"(smem_u32(dst)),
+      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "r"(u), "h"(cta_mask),
       "l"(static_cast<uint64_t>(hint))
       : "memory");
 }

@@ -1,0 +1,123 @@
+// Who does what in the wgmma linear kernel: compiled tile, shared memory, place in the cluster, order of the
+// tiles.
+#pragma once
+#include "cuda/kernels/common/linear_params.h"
+#include "cuda/kernels/common/mbarrier.cuh"
+
+namespace flashrt {
+
+template <class T_, LinearRows kRows_, int kWarpgroups_, int kRowTiles_, int kTokens_, int kResident_>
+struct LinearConfig {
+  using T = T_;
+  static constexpr LinearRows kRows = kRows_;
+  static constexpr LinearTile kTile{kWarpgroups_, kRowTiles_, kTokens_, kResident_};
+  static constexpr int kWarpgroups = kWarpgroups_, kRowTiles = kRowTiles_, kTokens = kTokens_;
+  static constexpr int kGroups = kTokens / 8, kStages = kTile.stages(), kStageBytes = kTile.stage_bytes();
+  static constexpr int kChunkGroups = kTile.chunk_tokens() / 8;
+  // Together at most what the block gets at launch: 168 (two per SM: 80) per thread for two warpgroups, 128
+  // for three; one has enough without redistribution, two blocks of it 128.
+  static constexpr bool kRedistribute = kWarpgroups > 1 || kResident_ == 2;
+  static constexpr int kConsumerRegisters = kWarpgroups == 1   ? 200
+                                            : kWarpgroups == 3 ? 152
+                                            : kResident_ == 2  ? 96
+                                                               : 232;
+  static constexpr int kProducerRegisters = kWarpgroups == 3 ? 56 : 40;
+  using Accumulators = float[kRowTiles][kTokens / 2];
+};
+
+// Shared memory, from the 1,024-byte aligned base: ring, staging, per-token scales, barriers.
+template <class C>
+struct LinearShared {
+  uint8_t* base;
+  __device__ uint8_t* weights(int stage) const { return base + stage * C::kStageBytes; }
+  __device__ uint8_t* tokens(int stage) const { return weights(stage) + C::kTile.rows() * 128; }
+  __device__ uint32_t staging(int warpgroup, int buffer) const {
+    return smem_u32(base) + C::kStages * C::kStageBytes +
+           (warpgroup * 2 + buffer) * C::kTile.chunk_tokens() * 128;
+  }
+  __device__ float* scales() const {
+    return reinterpret_cast<float*>(base + C::kStages * C::kStageBytes + C::kTile.staging_bytes());
+  }
+  __device__ Mbarrier* full(int stage) const {
+    return reinterpret_cast<Mbarrier*>(scales() + 2 * C::kTokens) + stage;
+  }
+  __device__ Mbarrier* empty(int stage) const { return full(8 + stage); }
+  __device__ Mbarrier* scale_full() const { return full(16); }
+  __device__ Mbarrier* scale_empty() const { return full(17); }
+  __device__ Mbarrier* split_ready() const { return full(18); }  // peers no longer read their rings
+  __device__ Mbarrier* split_sums() const { return full(19); }   // peers' partial sums have arrived
+};
+
+// This block's coordinates in its cluster, and the cluster ranks of its peers.
+struct LinearPlace {
+  int row, token, split;
+  int rows, tokens;
+  __device__ explicit LinearPlace(const LinearParams& p) : rows(p.cluster_rows), tokens(p.cluster_tokens) {
+    asm volatile("mov.u32 %0, %%cluster_ctaid.x;" : "=r"(row));
+    asm volatile("mov.u32 %0, %%cluster_ctaid.y;" : "=r"(token));
+    asm volatile("mov.u32 %0, %%cluster_ctaid.z;" : "=r"(split));
+  }
+  __device__ int peers() const {
+    return rows + tokens - 1;
+  }  // blocks, this one included, that write to our ring
+  __device__ int rank_of(int s, int t, int r) const { return (s * tokens + t) * rows + r; }
+  __device__ int peer(int i) const {
+    if (i < rows) return rank_of(split, token, i);
+    const int t = i - rows;
+    return rank_of(split, t < token ? t : t + 1, row);
+  }
+  __device__ uint16_t row_mask() const {
+    return static_cast<uint16_t>(((1u << rows) - 1) << rank_of(split, token, 0));
+  }
+  __device__ uint16_t token_mask() const {
+    uint32_t mask = 0;
+    for (int t = 0; t < tokens; ++t) mask |= 1u << rank_of(split, t, row);
+    return static_cast<uint16_t>(mask);
+  }
+};
+
+// x / d for x·d < 2³², from the magic number of LinearParams.
+__device__ __forceinline__ int fast_divide(int x, uint32_t magic) {
+  return magic ? static_cast<int>(__umulhi(static_cast<uint32_t>(x), magic)) : x;
+}
+
+// The tiles of one cluster: unit, unit + clusters, …; token groups run fastest so that concurrent clusters
+// share weights.
+struct LinearSchedule {
+  int unit, step, units, row_tile, token_tile;
+  __device__ LinearSchedule(const LinearParams& p, const LinearPlace& at)
+      : units(p.row_groups * p.token_groups) {
+    asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(unit));
+    asm volatile("mov.u32 %0, %%nclusterid.x;" : "=r"(step));
+    locate(p, at);
+  }
+  __device__ void locate(const LinearParams& p, const LinearPlace& at) {
+    const int row_group = fast_divide(unit, p.token_groups_magic);
+    row_tile = row_group * at.rows + at.row;
+    token_tile = (unit - row_group * p.token_groups) * at.tokens + at.token;
+  }
+  __device__ bool done() const { return unit >= units; }
+  __device__ void next(const LinearParams& p, const LinearPlace& at) {
+    unit += step;
+    locate(p, at);
+  }
+};
+
+// This block's range of k blocks.
+struct LinearRange {
+  int first, count;
+  __device__ LinearRange(const LinearParams& p, int split)
+      : first(split * p.k_share + min(split, p.k_extra)), count(p.k_share + (split < p.k_extra)) {}
+};
+
+// Position in the ring of stages; the phase flips at every wrap.
+struct LinearRing {
+  int slot = 0;
+  uint32_t phase = 0;
+  template <int kStages>
+  __device__ __forceinline__ void next() {
+    if (++slot == kStages) slot = 0, phase ^= 1;
+  }
+};
+
+}  // namespace flashrt
