@@ -158,16 +158,11 @@ AttentionTactic preferred_split(const AttentionParams& p) {
       if (tiles_of(*s, p) * slices * columns * 8 <= resident_blocks(8)) return spread(*s, p, 8);
     }
   }
-  if (p.head_dim == 128 && p.heads / p.kv_heads <= 64) {
-    const SplitInstance& s = split_instance("attention_d128_rows64");
-    for (const int splits : {8, 4}) {
-      if (tiles_of(s, p) * columns * splits <= resident_blocks(splits)) return spread(s, p, splits);
-    }
-  }
   const SplitInstance& s =
       split_instance(p.head_dim == 256 ? "attention_d256_rows128" : "attention_d128_rows128");
   int splits = 1;
-  for (const int more : {2, 3}) {
+  for (const int more : {2, 3, 4, 8}) {
+    if (more > 3 && tiles_of(s, p) > 1) break;  // longer merges than they save
     if (tiles_of(s, p) * columns * more <= resident_blocks(more)) splits = more;
   }
   return spread(s, p, splits);
