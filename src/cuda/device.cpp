@@ -143,7 +143,7 @@ void launch(const Launch& launch, cudaStream_t stream) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }
-  if (launch.cluster.x * launch.cluster.y * launch.cluster.z > 1) {
+  if (launch.cluster.x > 0) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {launch.cluster.x, launch.cluster.y, launch.cluster.z};
   }

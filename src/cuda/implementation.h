@@ -54,7 +54,7 @@ struct Launch {
   std::string kernel;               // the extern "C" name, looked up in the embedded device code
   dim3 grid{1}, block{1};
   unsigned shared_bytes = 0;
-  dim3 cluster{1};                  // cluster dimensions; {1, 1, 1} for none
+  dim3 cluster{0};                  // cluster dimensions; x = 0: launched without clusters
   bool dependent = true;            // may start before the previous launch ends (PDL); it then waits itself
   std::vector<std::byte> params;    // the kernel's argument, and a second one where a kernel has two
   std::vector<std::byte> more_params;

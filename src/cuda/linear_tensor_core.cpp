@@ -149,6 +149,7 @@ bool fits_linear_stream(const Problem& p) {
   if (a.norm.kind == NormKind::layer || (p.has(kResidual) && p.in(kResidual).rows != x.rows)) return false;
   if (p.has(kResidual) && (rotates(p) || is_pair(a.activation))) return false;
   if (p.has(kGate) && !p.has(kResidual)) return false;
+  if (rotates(p) && !p.has(kPosition)) return false;
   const LinearStreamParams problem = stream_problem(p);
   return stream_tiles(problem, 1) > 0 && !(problem.epilogue == StreamEpilogue::pair && w.rows % 16 != 0);
 }

@@ -50,6 +50,7 @@ void Program::output(std::string name, Tensor tensor) { outputs.emplace_back(std
 
 Tensor Program::rows(Tensor x, int64_t begin, int64_t count) {
   const TensorInfo& of = info(x.id);
+  check(info(root(x.id)).kind != Kind::weight, "rows: a device may store a weight's rows padded");
   check(begin >= 0 && count > 0 && begin + count <= of.shape.rows, "rows: range inside the tensor");
   TensorInfo view{.name = of.name,
                   .kind = of.kind,
