@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/kernels/common/linear_instances.h"
 #include "cuda/linear_wgmma.h"
 
 using namespace flashrt;
@@ -206,36 +207,14 @@ cudaLibrary_t library;
 
 struct Instance {
   LinearRows rows;
-  int tile_rows, tokens, resident;
+  int tile_rows, tokens;
 };
 std::vector<Instance> instances() {
-  unsigned count = 0;
-  CHECK(cudaLibraryGetKernelCount(&count, library));
-  std::vector<cudaKernel_t> kernels(count);
-  CHECK(cudaLibraryEnumerateKernels(kernels.data(), count, library));
-  std::vector<Instance> found;
-  for (auto rows : {LinearRows::plain, LinearRows::pair, LinearRows::heads})
-    for (int r : {64, 128, 192, 256})
-      for (int n = 8; n < 264; n += 4) {
-        const int tokens = n / 8 * 8, resident = n % 8 ? 2 : 1;
-        static constexpr const char* kNames[] = {"plain", "pair", "heads"};
-        const std::string name = std::string("linear_sm90_bf16_") + kNames[int(rows)] + "_r" +
-                                 std::to_string(r) + "_n" + std::to_string(tokens) + "_x" +
-                                 std::to_string(resident);
-        cudaKernel_t kernel;
-        if (cudaLibraryGetKernel(&kernel, library, name.c_str()) == cudaSuccess)
-          found.push_back({rows, r, tokens, resident});
-      }
-  cudaGetLastError();
-  if (found.size() != count)
-    std::printf("warning: %u kernels in the module, %zu recognised\n", count, found.size());
-  return found;
+#define INSTANCE(map, rows, tokens) {LinearRows::map, rows, tokens},
+  return {FLASHRT_LINEAR_INSTANCES(INSTANCE)};
+#undef INSTANCE
 }
 
-struct Ready {
-  LinearLaunch launch;
-  const void* function;
-};
 const void* function_of(const LinearLaunch& l) {
   static std::map<std::string, const void*> known;
   auto& f = known[l.kernel];
@@ -250,11 +229,11 @@ const void* function_of(const LinearLaunch& l) {
 cudaLaunchConfig_t config_of(const LinearLaunch& l, cudaLaunchAttribute (&attributes)[2], cudaStream_t stream,
                              bool pdl) {
   attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {l.cluster[0], l.cluster[1], l.cluster[2]};
+  attributes[0].val.clusterDim = {unsigned(l.cluster), 1, 1};
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = pdl;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(l.grid[0], l.grid[1], l.grid[2]);
+  config.gridDim = dim3(l.grid);
   config.blockDim = dim3(l.threads);
   config.dynamicSmemBytes = l.shared_bytes;
   config.stream = stream;
@@ -372,9 +351,8 @@ Verdict run_case(const Instance& in, const Case& c) {
     p.keys = keys.data, p.values = values.data, p.kv_stride = kv_stride;
     p.head_dim = c.head_dim, p.query_heads = c.heads, p.kv_heads = c.kv_heads;
   }
-  const LinearProblem a{c.m,       c.n,       c.k,   x.data,  w.data,
-                        c.k + pad, c.k + pad, false, in.rows, (c.flags & 512) != 0};
-  LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split, in.resident};
+  const LinearProblem a{c.m, c.n, c.k, x.data, w.data, c.k + pad, c.k + pad, in.rows, (c.flags & 512) != 0};
+  LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split};
   if (!linear_refusal(a, p, tactic).empty()) return {0};
   launch(plan_linear(a, p, tactic, c.max_clusters), nullptr);
   CHECK(cudaDeviceSynchronize());
@@ -438,10 +416,10 @@ int check(bool small) {
       if (v.pass()) continue;
       if (++failures <= 40)
         std::printf(
-            "FAIL rows %d r%d n%d x%d m %d n %d k %d flags %d cluster %d/%d/%d: rel %.2e nan %lld touched %d "
+            "FAIL rows %d r%d n%d  m %d n %d k %d flags %d cluster %d/%d/%d: rel %.2e nan %lld touched %d "
             "stats %d\n",
-            int(in.rows), in.tile_rows, in.tokens, in.resident, c.m, c.n, c.k, c.flags, c.cluster_rows,
-            c.cluster_tokens, c.split, v.relative, (long long)v.nan, v.touched, v.stats);
+            int(in.rows), in.tile_rows, in.tokens, c.m, c.n, c.k, c.flags, c.cluster_rows, c.cluster_tokens,
+            c.split, v.relative, (long long)v.nan, v.touched, v.stats);
     }
     if (small) break;
   }
@@ -545,23 +523,8 @@ constexpr Shape kShapes[] = {
     {"v_head", 2048, 1152, LinearRows::plain, 1, true},
 };
 
-// A rough cycle count, used only to skip tactics that cannot win.
-double estimate(int m, int n, int k, const LinearTactic& t) {
-  const int blocks = ceil_div(ceil_div(k, 64), t.split);
-  const int units = ceil_div(m, t.tokens * t.cluster_tokens) * ceil_div(n, t.rows * t.cluster_rows);
-  const int clusters = (t.cluster() > 2 ? 118 : 132) * t.resident / t.cluster();
-  const int rounds = ceil_div(units, clusters);
-  if (t.split > 1 && rounds > 1) return 1e30;
-  // Tensor cores, and shared memory: TMA writes rows + tokens, wgmma reads rows, and the tokens once per 64
-  // rows.
-  const double block = std::max(t.rows * t.tokens / 32.0, 2.0 * t.rows + t.tokens * (t.rows / 64 + 1));
-  const double busy = t.resident * blocks * block * std::min(1.0, double(units) * t.cluster() / 132);
-  return rounds * (std::max(busy, blocks * block) + t.rows * t.tokens / 64.0 / t.split + 800) +
-         (t.split > 1) * 1500 + 2500;
-}
-
 // only: time (and launch three times before, for a profiler) just this tactic.
-void time_shape(const Shape& shape, int m, Timer& timer, Library* library, double slack,
+void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_t count,
                 const LinearTactic* only, int mask) {
   const int n = shape.n, k = shape.k, flags = shape.flags & mask;
   const int64_t pitch = int64_t(n) * k;
@@ -600,23 +563,19 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
     double us;
     LinearTactic tactic;
   };
-  std::vector<std::pair<double, LinearTactic>> candidates;
-  static const int clusters[][3] = {{1, 1, 1}, {2, 1, 1}, {1, 2, 1}, {1, 1, 2},
-                                    {2, 1, 2}, {1, 1, 3}, {1, 1, 4}};
-  const LinearProblem base{m, n, k, x.data, w.data, k, k, false, shape.rows, (shape.flags & 512) != 0};
-  for (const Instance& in : instances())
-    for (const auto& c : clusters) {
-      const LinearTactic t{in.tile_rows, in.tokens, c[0], c[1], c[2], in.resident};
-      if (in.rows != shape.rows || !linear_refusal(base, p, t).empty()) continue;
-      const double cycles = estimate(m, n, k, t);
-      if (cycles < 1e29) candidates.push_back({cycles, t});
+  const LinearProblem base{m, n, k, x.data, w.data, k, k, shape.rows, (shape.flags & 512) != 0};
+  // The best by estimate, and the first of them again with operands shared by multicast.
+  std::vector<LinearTactic> candidates = linear_candidates(base, p, 132);
+  candidates.resize(std::min<size_t>(candidates.size(), count));
+  for (size_t i = 0; i < std::min<size_t>(candidates.size(), 4); ++i)
+    for (int which : {0, 1}) {
+      LinearTactic t = candidates[i];
+      (which ? t.cluster_tokens : t.cluster_rows) = 2;
+      if (linear_refusal(base, p, t).empty() && t.split == 1) candidates.push_back(t);
     }
-  if (only) candidates = {{1., *only}};
-  double least = 1e30;
-  for (auto& [cycles, t] : candidates) least = std::min(least, cycles);
+  if (only) candidates = {*only};
   std::vector<Row> rows;
-  for (auto& [cycles, t] : candidates) {
-    if (cycles > least * slack) continue;
+  for (const LinearTactic& t : candidates) {
     const int resident = resident_clusters(base, p, t);
     std::vector<LinearLaunch> launches;
     for (int s = 0; s < sets; ++s) {
@@ -628,9 +587,8 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
     CHECK(cudaDeviceSynchronize());
     const double us = timer(calls, 3, [&](int i, cudaStream_t s) { launch(launches[i % sets], s); });
     rows.push_back({us, t});
-    std::fprintf(stderr, "%s %d %d %d r%d n%d x%d c%d%d%d grid %u: %.2f\n", shape.name, m, n, k, t.rows,
-                 t.tokens, t.resident, t.cluster_rows, t.cluster_tokens, t.split,
-                 launches[0].grid[0] * launches[0].grid[1] * launches[0].grid[2], us);
+    std::fprintf(stderr, "%s %d %d %d r%d n%d c%d%d%d grid %d: %.2f\n", shape.name, m, n, k, t.rows, t.tokens,
+                 t.cluster_rows, t.cluster_tokens, t.split, launches[0].grid, us);
   }
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.us < b.us; });
   const double flop = 2.0 * m * n * k;
@@ -646,8 +604,8 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
       v = verify(base, p, p.residual ? residual.data : nullptr, 41);
       std::printf(" %.2fx %s %.1e |", reference / rows[0].us, v.pass() ? "ok" : "FAIL", v.relative);
     }
-    std::printf(" %.2f r%d n%d x%d c%d%d%d%s", rows[i].us, t.rows, t.tokens, t.resident, t.cluster_rows,
-                t.cluster_tokens, t.split,
+    std::printf(" %.2f r%d n%d c%d%d%d%s", rows[i].us, t.rows, t.tokens, t.cluster_rows, t.cluster_tokens,
+                t.split,
                 i == 0 ? (" " + std::to_string(int(flop / rows[0].us * 1e-6)) + "TF;").c_str() : ";");
   }
   std::printf(" [%zu tried]\n", rows.size());
@@ -658,16 +616,15 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, doubl
 
 int main(int argc, char** argv) {
   if (argc < 3)
-    return std::printf("usage: bench_linear linear.fatbin check|small|time [m|0 [name [slack]]]\n"), 2;
+    return std::printf("usage: bench_linear linear.fatbin check|small|time [m|0 [name [tactics]]]\n"), 2;
   CHECK(cudaFree(nullptr));
   CHECK(cudaLibraryLoadFromFile(&library, argv[1], nullptr, nullptr, 0, nullptr, nullptr, 0));
   if (!std::strcmp(argv[2], "check") || !std::strcmp(argv[2], "small")) return check(argv[2][0] == 's') != 0;
   Timer timer;
-  if (!std::strcmp(argv[2],
-                   "one")) {  // one name m rows tokens resident cluster_rows cluster_tokens split [flag mask]
-    LinearTactic t{std::atoi(argv[5]), std::atoi(argv[6]),  std::atoi(argv[8]),
-                   std::atoi(argv[9]), std::atoi(argv[10]), std::atoi(argv[7])};
-    const int mask = argc > 11 ? std::atoi(argv[11]) : -1;
+  if (!std::strcmp(argv[2], "one")) {  // one name m rows tokens cluster_rows cluster_tokens split [flag mask]
+    const LinearTactic t{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]), std::atoi(argv[8]),
+                         std::atoi(argv[9])};
+    const int mask = argc > 10 ? std::atoi(argv[10]) : -1;
     int n = 0, k = 0;  // name "NxK": plain, the mask gives the flags
     if (std::sscanf(argv[3], "%dx%d", &n, &k) == 2) {
       Library library_baseline;
@@ -681,14 +638,14 @@ int main(int argc, char** argv) {
   }
   const int only = argc > 3 ? std::atoi(argv[3]) : 0;
   const std::string name = argc > 4 ? argv[4] : "all";
-  const double slack = argc > 5 ? std::atof(argv[5]) : 1.3;
+  const size_t count = argc > 5 ? std::atoi(argv[5]) : 12;
   Library library_baseline;
   for (const Shape& shape : kShapes) {
     const std::vector<int> sizes =
         shape.vision ? std::vector<int>{256, 512, 768} : std::vector<int>{266, 456, 522, 560, 712, 816, 968};
     for (int m : sizes)
       if ((!only || only == m) && (name == "all" ? shape.main || m == 968 : name == shape.name))
-        time_shape(shape, m, timer, &library_baseline, slack, nullptr, -1);
+        time_shape(shape, m, timer, &library_baseline, count, nullptr, -1);
   }
   return 0;
 }

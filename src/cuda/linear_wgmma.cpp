@@ -4,12 +4,39 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
+#include <utility>
+
+#include "cuda/kernels/common/linear_instances.h"
 
 namespace flashrt {
 namespace {
 
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+struct Instance {
+  LinearRows map;
+  int rows, tokens;
+};
+#define FLASHRT_INSTANCE(map, rows, tokens) {LinearRows::map, rows, tokens},
+constexpr Instance kInstances[] = {FLASHRT_LINEAR_INSTANCES(FLASHRT_INSTANCE)};
+#undef FLASHRT_INSTANCE
+
+// Clock cycles of one call, within about 10 % of what an H200 takes. A k block costs the tensor cores
+// rows·tokens/32 and shared memory 2·rows + tokens·(rows/64 + 1): TMA writes both operands, every 64 rows
+// read the tokens again.
+double estimate(const LinearProblem& a, const LinearTactic& t, int sms) {
+  // Larger clusters leave processors idle: not every group of processors is a multiple of them.
+  const int clusters = (t.cluster() > 2 ? sms * 9 / 10 : sms) / t.cluster();
+  const int units = ceil_div(a.m, t.tokens * t.cluster_tokens) * ceil_div(a.n, t.rows * t.cluster_rows);
+  const int rounds = ceil_div(units, clusters), blocks = ceil_div(ceil_div(a.k, 64), t.split);
+  const double block =
+      std::max({t.rows * t.tokens / 32.0, 2.0 * t.rows + t.tokens * (t.rows / 64 + 1), 330.0 /* latency */});
+  const double epilogue =
+      (900 + t.tokens * (a.rows == LinearRows::pair ? 10 : 6)) / t.split + (t.split > 1 ? 1500 : 0);
+  return rounds * (blocks * block + epilogue) + 3500;
+}
 
 auto encode_function() {
   static const auto function = [] {
@@ -25,16 +52,15 @@ auto encode_function() {
 }
 
 // Strides (elements) are those of dimensions 1, 2, …; a box row fills one row of the swizzled shared tile.
-CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, const cuuint64_t* size,
-                   const cuuint64_t* stride, const cuuint32_t* box) {
+CUtensorMap encode(const void* data, int rank, const cuuint64_t* size, const cuuint64_t* stride,
+                   const cuuint32_t* box) {
   CUtensorMap map;
   cuuint64_t bytes[4];
   const cuuint32_t step[5] = {1, 1, 1, 1, 1};
   for (int i = 0; i + 1 < rank; ++i) bytes[i] = stride[i] * 2;
   const CUresult status = encode_function()(
-      &map, problem.f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank,
-      const_cast<void*>(data), size, bytes, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank, const_cast<void*>(data), size, bytes, box, step,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
     throw std::runtime_error("cuTensorMapEncodeTiled failed with code " + std::to_string(status) +
@@ -43,48 +69,41 @@ CUtensorMap encode(const LinearProblem& problem, const void* data, int rank, con
   return map;
 }
 
-CUtensorMap matrix_map(const LinearProblem& problem, const void* data, int64_t rows, int64_t columns,
-                       int64_t stride, int box_rows, int box_columns) {
+CUtensorMap matrix_map(const void* data, int64_t rows, int64_t columns, int64_t stride, int box_rows,
+                       int box_columns) {
   const cuuint64_t size[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride)};
   const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows)};
-  return encode(problem, data, 2, size, strides, box);
+  return encode(data, 2, size, strides, box);
 }
 
 CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const LinearTactic& tactic) {
   using U = cuuint64_t;
   const U k = w.k, n = w.n, ld = w.w_stride;
   const cuuint32_t rows = tactic.rows / tactic.cluster_tokens;
-  if (w.rows == LinearRows::plain || w.interleaved) return matrix_map(w, w.w, w.n, w.k, w.w_stride, rows, 64);
+  if (w.rows == LinearRows::plain || w.interleaved) return matrix_map(w.w, w.n, w.k, w.w_stride, rows, 64);
   // [groups][2 halves][8 rows][k]: halves are n/2 or head_dim/2 rows apart; groups beyond a half are never
   // asked for.
   const U half = (w.rows == LinearRows::pair ? w.n : p.head_dim) / 2;
   const U size[] = {k, 8, 2, w.rows == LinearRows::pair ? half / 8 : n / 8},
           stride[] = {ld, half * ld, 8 * ld};
   const cuuint32_t box[] = {64, 8, 2, rows / 16};
-  return encode(w, w.w, 4, size, stride, box);
+  return encode(w.w, 4, size, stride, box);
 }
 
 }  // namespace
 
-LinearTile linear_tile(const LinearTactic& tactic) {
-  return {.warpgroups = tactic.rows == 64    ? 1
-                        : tactic.rows == 192 ? 3
-                                             : 2,
-          .row_tiles = tactic.rows == 256 ? 2 : 1,
-          .tokens = tactic.tokens,
-          .resident = tactic.resident};
-}
-
 std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const LinearTactic& tactic) {
-  const LinearTile tile = linear_tile(tactic);
+  const LinearTile tile = linear_tile(tactic.rows, tactic.tokens);
   const auto aligned = [](const void* data, int64_t stride) {
     return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % 8 == 0;
   };
   if (a.m <= 0 || a.n <= 0 || a.k <= 0) return "empty problem";
-  if (tile.rows() != tactic.rows || tactic.resident < 1 || tactic.resident > 2 || tactic.tokens % 8 ||
-      tactic.tokens < 8 || tactic.tokens > 256)
-    return "no such tile";
+  const auto compiled = [&](const Instance& i) {
+    return i.map == a.rows && i.rows == tactic.rows && i.tokens == tactic.tokens;
+  };
+  if (std::none_of(std::begin(kInstances), std::end(kInstances), compiled)) return "no such tile is compiled";
+  if (tactic.resident != 1) return "one block per SM only";
   if (tile.stages() < 2) return "tile too large for shared memory";
   if (!aligned(a.x, a.x_stride) || !aligned(a.w, a.w_stride)) return "operands need 16-byte aligned rows";
   if (!aligned(p.out, p.out_stride)) return "the output needs 16-byte aligned rows";
@@ -109,16 +128,33 @@ std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const 
                                                                         : "caches need 16-byte aligned rows";
 }
 
+std::vector<LinearTactic> linear_candidates(const LinearProblem& a, const LinearParams& epilogue, int sms) {
+  std::vector<std::pair<double, LinearTactic>> found;
+  for (const Instance& i : kInstances)
+    for (int split = 1; split <= 4; ++split) {
+      const LinearTactic tactic{.rows = i.rows, .tokens = i.tokens, .split = split};
+      const int blocks = ceil_div(a.m, i.tokens) * ceil_div(a.n, i.rows) * split;
+      if (i.map != a.rows || !linear_refusal(a, epilogue, tactic).empty()) continue;
+      if (split > 1 && blocks > (split > 2 ? sms * 9 / 10 : sms)) continue;  // one round only
+      found.emplace_back(estimate(a, tactic, sms), tactic);
+    }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& x, const auto& y) { return x.first < y.first; });
+  std::vector<LinearTactic> tactics;
+  for (const auto& [cycles, tactic] : found) tactics.push_back(tactic);
+  return tactics;
+}
+
 LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, const LinearTactic& tactic,
                          int max_clusters) {
   if (const std::string refusal = linear_refusal(a, epilogue, tactic); !refusal.empty())
     throw std::invalid_argument("linear [" + std::to_string(a.m) + ", " + std::to_string(a.n) + ", " +
                                 std::to_string(a.k) + "]: " + refusal);
   static constexpr const char* kRowNames[] = {"plain", "pair", "heads"};
-  const LinearTile tile = linear_tile(tactic);
-  LinearLaunch launch{.kernel = std::string("linear_sm90_") + (a.f16 ? "f16_" : "bf16_") +
-                                kRowNames[static_cast<int>(a.rows)] + "_r" + std::to_string(tactic.rows) +
-                                "_n" + std::to_string(tactic.tokens) + "_x" + std::to_string(tactic.resident),
+  const LinearTile tile = linear_tile(tactic.rows, tactic.tokens);
+  LinearLaunch launch{.kernel = std::string("linear_sm90_bf16_") + kRowNames[static_cast<int>(a.rows)] +
+                                "_r" + std::to_string(tactic.rows) + "_n" + std::to_string(tactic.tokens),
+                      .cluster = tactic.cluster(),
                       .threads = tile.threads(),
                       .shared_bytes = tile.shared_bytes(),
                       .params = epilogue};
@@ -141,27 +177,24 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   p.token_slice = ceil_div(tactic.tokens / 8, tactic.cluster_rows) * 8;
   if (p.residual && p.residual_period == 0) p.residual_period = a.m;
   p.weights = weight_map(a, p, tactic);
-  p.tokens = matrix_map(a, a.x, a.m, a.k, a.x_stride, p.token_slice, 64);
+  p.tokens = matrix_map(a.x, a.m, a.k, a.x_stride, p.token_slice, 64);
   const bool plain = a.rows == LinearRows::plain, heads = a.rows == LinearRows::heads;
   const int columns = plain ? a.n : heads ? p.query_heads * p.head_dim : a.n / 2;
-  p.out_chunk = matrix_map(a, p.out, a.m, columns, p.out_stride, tile.chunk_tokens(), plain ? 64 : 32);
+  p.out_chunk = matrix_map(p.out, a.m, columns, p.out_stride, tile.chunk_tokens(), plain ? 64 : 32);
   p.out_tail = p.out_chunk;
   if (const int left = tactic.tokens % tile.chunk_tokens())
-    p.out_tail = matrix_map(a, p.out, a.m, columns, p.out_stride, left, plain ? 64 : 32);
-  p.out_group = matrix_map(a, p.out, a.m, columns, p.out_stride, 8, plain ? 64 : 32);
+    p.out_tail = matrix_map(p.out, a.m, columns, p.out_stride, left, plain ? 64 : 32);
+  p.out_group = matrix_map(p.out, a.m, columns, p.out_stride, 8, plain ? 64 : 32);
   if (heads) {  // rows of the caches: more than any position, the kernel stays within m
-    p.key_group = matrix_map(a, p.keys, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
-    p.value_group = matrix_map(a, p.values, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
+    p.key_group = matrix_map(p.keys, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
+    p.value_group = matrix_map(p.values, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
   }
 
   // A split tile uses its ring for the exchange, so its cluster does one tile; others take tiles in equal
   // rounds.
   const int units = p.row_groups * p.token_groups;
   const int rounds = tactic.split > 1 ? 1 : ceil_div(units, std::max(1, max_clusters));
-  launch.cluster[0] = tactic.cluster_rows, launch.cluster[1] = tactic.cluster_tokens,
-  launch.cluster[2] = tactic.split;
-  launch.grid[0] = ceil_div(units, rounds) * launch.cluster[0];
-  launch.grid[1] = launch.cluster[1], launch.grid[2] = launch.cluster[2];
+  launch.grid = ceil_div(units, rounds) * launch.cluster;
   return launch;
 }
 

@@ -1,6 +1,7 @@
 // Host side of the wgmma linear kernel: from a problem, an epilogue and a tactic to one launch.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "cuda/kernels/common/linear_params.h"
 
@@ -8,12 +9,13 @@ namespace flashrt {
 
 // Tile and cluster numbers; which are good for a problem is a measurement.
 struct LinearTactic {
-  int rows = 128;          // weight rows per block: 64, 128, 192 or 256
+  int rows = 128;          // weight rows per block: 128, 192 or 256
   int tokens = 128;        // tokens per block, a multiple of 8
   int cluster_rows = 1;    // blocks that share each token tile by multicast
   int cluster_tokens = 1;  // blocks that share each weight tile by multicast
   int split = 1;           // blocks that share the k range of one tile
-  int resident = 1;        // blocks per SM: 1 or 2
+  int resident = 1;        // blocks per SM: two were slower at every shape measured and are not compiled
+  bool lockstep = false;   // no effect: measured as making no difference; kept for existing rows of tune/
   int cluster() const { return cluster_rows * cluster_tokens * split; }
 };
 
@@ -23,25 +25,26 @@ struct LinearProblem {
   const void* x = nullptr;
   const void* w = nullptr;
   int64_t x_stride = 0, w_stride = 0;
-  bool f16 = false;  // otherwise bf16
   LinearRows rows = LinearRows::plain;
   bool interleaved =
       false;  // pair, heads: rows of w already alternate by 8 with their partners (loads a little faster)
 };
 
 struct LinearLaunch {
-  std::string kernel;  // name in the module
-  unsigned grid[3] = {}, cluster[3] = {};
-  int threads = 0, shared_bytes = 0;
-  LinearParams params;  // the kernel's one argument
+  std::string kernel;                                        // name in the module
+  int grid = 0, cluster = 0, threads = 0, shared_bytes = 0;  // launch with the cluster attribute even for 1
+  LinearParams params;                                       // the kernel's one argument
 };
-
-LinearTile linear_tile(const LinearTactic& tactic);
 
 // Why the tactic cannot run the problem; empty when it can. `epilogue` carries the epilogue fields of
 // LinearParams.
 std::string linear_refusal(const LinearProblem& problem, const LinearParams& epilogue,
                            const LinearTactic& tactic);
+
+// Tactics that can run the problem on `sms` processors, by estimated time; the first is a fair default, the
+// first ten or so are worth timing. Empty when the kernel does not support the problem.
+std::vector<LinearTactic> linear_candidates(const LinearProblem& problem, const LinearParams& epilogue,
+                                            int sms);
 
 // max_clusters: clusters of this launch that are resident at once (cudaOccupancyMaxActiveClusters), or SMs /
 // cluster. Throws std::invalid_argument with the refusal, std::runtime_error when the driver rejects a tensor

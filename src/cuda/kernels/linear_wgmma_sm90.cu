@@ -3,9 +3,9 @@
 // multiply. Blocks of a cluster share operands by multicast, or share the k range of one tile and add their
 // sums in a fixed order.
 #include "cuda/kernels/common/linear_epilogue.cuh"
-#include "cuda/kernels/common/linear_schedule.cuh"
+#include "cuda/kernels/common/linear_instances.h"
+#include "cuda/kernels/common/linear_producer.cuh"
 #include "cuda/kernels/common/pdl.cuh"
-#include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/common/wgmma.cuh"
 
 namespace flashrt {
@@ -13,111 +13,6 @@ namespace {
 
 template <class C>
 using Output = LinearOutput<typename C::T, C::kRows, C::kTile.chunk_tokens()>;
-
-// One thread: both operands of every k block of every tile into the ring. Peers of a cluster each load a
-// slice of what they share, for all of them; slices of tokens may overlap.
-template <class C>
-struct Producer {
-  const LinearParams& p;
-  const LinearShared<C>& s;
-  const LinearPlace& at;
-  LinearRange range;
-  LinearSchedule tile;
-  uint32_t bytes;  // that arrive per stage
-  int early;       // k blocks whose weights are requested ahead of the predecessor's results
-  __device__ Producer(const LinearParams& params, const LinearShared<C>& shared, const LinearPlace& place)
-      : p(params), s(shared), at(place), range(p, at.split), tile(p, at) {
-    bytes = C::kTile.rows() * 128 + at.rows * p.token_slice * 128;
-    early = tile.done() ? 0 : min(C::kStages, range.count);
-  }
-
-  __device__ void load_weights(int stage, int block) const {
-    const int slice = C::kTile.rows() / at.tokens, row = tile.row_tile * C::kTile.rows() + at.token * slice;
-    uint8_t* dst = s.weights(stage) + at.token * slice * 128;
-    const int k = block * 64;
-    Mbarrier* bar = s.full(stage);
-    if (C::kRows == LinearRows::plain || p.interleaved) {
-      if (at.tokens == 1)
-        tma_load_2d(dst, &p.weights, bar, k, row);
-      else
-        tma_load_2d_multicast(dst, &p.weights, bar, k, row, at.token_mask());
-      return;
-    }
-    int group = row >> 4;  // of the first half of the pairs, in 8 rows
-    if constexpr (C::kRows == LinearRows::heads) {
-      const int head = fast_divide(row, p.head_dim_magic), first = head * p.head_dim;
-      group = (first >> 3) + ((row - first) >> 4);
-    }
-    if (at.tokens == 1)
-      tma_load_4d(dst, &p.weights, bar, k, 0, 0, group);
-    else
-      tma_load_4d_multicast(dst, &p.weights, bar, k, 0, 0, group, at.token_mask());
-  }
-  __device__ void load_tokens(int stage, int block) const {
-    const int first = min(at.row * p.token_slice, C::kTokens - p.token_slice);
-    uint8_t* dst = s.tokens(stage) + first * 128;
-    const int row = tile.token_tile * C::kTokens + first;
-    if (at.rows == 1)
-      tma_load_2d(dst, &p.tokens, s.full(stage), block * 64, row);
-    else
-      tma_load_2d_multicast(dst, &p.tokens, s.full(stage), block * 64, row, at.row_mask());
-  }
-  __device__ void request_weights() const {
-    for (int i = 0; i < early; ++i) {
-      mbarrier_arrive_expect_tx(s.full(i), bytes);
-      load_weights(i, range.first + i);
-    }
-  }
-  __device__ void run() {
-    pdl_wait();
-    LinearRing ring;
-    for (int ahead = early; !tile.done(); tile.next(p, at), ahead = 0) {
-      for (int i = 0; i < range.count; ++i) {
-        if (i >= ahead) {
-          mbarrier_wait(s.empty(ring.slot), ring.phase ^ 1);
-          mbarrier_arrive_expect_tx(s.full(ring.slot), bytes);
-          load_weights(ring.slot, range.first + i);
-        }
-        load_tokens(ring.slot, range.first + i);
-        ring.template next<C::kStages>();
-      }
-    }
-  }
-};
-
-// Three warps: (rstd, rstd·mean) of every token of the tile, from the partial sums of the producer of x.
-template <class C>
-__device__ __forceinline__ void token_scales(const LinearParams& p, const LinearShared<C>& s,
-                                             const LinearPlace& at, int warp) {
-  pdl_wait();
-  const int lane = lane_id();
-  uint32_t phase = 0;
-  for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at), phase ^= 1) {
-    mbarrier_wait(s.scale_empty(), phase ^ 1);
-    for (int t = warp * 4 + lane / 8; t < C::kTokens; t += 12) {
-      const int row = tile.token_tile * C::kTokens + t;
-      float sum = 0.f, squares = 0.f;
-      if (row < p.m) {
-        const float2* slots =
-            reinterpret_cast<const float2*>(p.row_stats) + static_cast<int64_t>(row) * p.row_stat_slots;
-        for (int i = lane & 7; i < p.row_stat_slots; i += 8) {
-          const float2 v = slots[i];
-          sum += v.x;
-          squares += v.y;
-        }
-      }
-#pragma unroll
-      for (int d = 1; d < 8; d *= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        squares += __shfl_xor_sync(0xffffffffu, squares, d);
-      }
-      const float mean = p.column_sum ? sum * p.inverse_width : 0.f;
-      const float rstd = rsqrtf(squares * p.inverse_width - mean * mean + p.epsilon);
-      if ((lane & 7) == 0) reinterpret_cast<float2*>(s.scales())[t] = make_float2(rstd, rstd * mean);
-    }
-    mbarrier_arrive(s.scale_full());
-  }
-}
 
 // One warpgroup (64 · kRowTiles rows of every tile) from the ring to global memory.
 template <class C>
@@ -255,7 +150,7 @@ struct Consumer {
   // store. Groups outside [first, last) belong to other blocks of the split: their values are meaningless and
   // not stored.
   template <int kChunk>
-  __device__ __forceinline__ void finish_chunk(Out& out, float* values, int number) const {
+  __device__ __forceinline__ void finish_chunk(const Out& out, float* values, int number) const {
     constexpr int kFirst = C::kChunkGroups * kChunk;
     constexpr int kCount = C::kGroups - kFirst < C::kChunkGroups ? C::kGroups - kFirst : C::kChunkGroups;
     const int begin = max(first - kFirst, 0), end = min(last - kFirst, kCount);
@@ -264,13 +159,21 @@ struct Consumer {
 #pragma unroll
       for (int g = 0; g < kCount; ++g) step(g, values + 4 * (kFirst + g));
     };
+    float2 angle[C::kRows == LinearRows::heads ? kCount : 1][2];
+    if constexpr (C::kRows == LinearRows::heads) {
+      if (out.rotates(steps)) {
+#pragma unroll
+        for (int i = 0; i < 2 * kCount; ++i)
+          angle[i >> 1][i & 1] = out.angle(position, 8 * (kFirst + (i >> 1)) + 2 * (lane & 3) + (i & 1));
+      }
+    }
     if (steps.has(LinearSteps::normalise)) {
       const float4* scales = reinterpret_cast<const float4*>(s.scales()) + 4 * kFirst + (lane & 3);
       each([&](int g, float* v) { out.normalise(v, scales[4 * g]); });
     }
     if (steps.has(LinearSteps::bias)) each([&](int, float* v) { out.add_bias(v); });
     if constexpr (C::kRows == LinearRows::heads) {
-      if (out.rotates(steps)) each([&](int, float* v) { out.rotate(v); });
+      if (out.rotates(steps)) each([&](int g, float* v) { Out::turn(v, angle[g]); });
     } else if (steps.has(LinearSteps::gelu)) {
       each([](int, float* v) { Out::template apply<LinearActivation::gelu_tanh>(v); });
     } else if (steps.has(LinearSteps::silu)) {
@@ -316,7 +219,7 @@ struct Consumer {
     out.fetch_residual(s.staging(warpgroup, number & 1), group * 8, max(first - group, 0),
                        min(last - group, kChunk));
   }
-  __device__ __forceinline__ void finish(Out out, int i, int row0) {
+  __device__ __forceinline__ void finish(const Out& out, int i, int row0) {
     const auto chunk = [&]<int kIndex>() {
       constexpr int kChunk = C::kChunkGroups;
       if constexpr (kIndex * kChunk < C::kGroups) {
@@ -339,11 +242,6 @@ struct Consumer {
     pdl_wait();
     if (C::kRows == LinearRows::heads && p.position) position = *p.position;
   }
-  __device__ __forceinline__ void begin(Out& out) const {
-    if constexpr (C::kRows == LinearRows::heads) {
-      if (out.rotates(steps)) out.begin_rotation(position, first / C::kChunkGroups * C::kChunkGroups);
-    }
-  }
   __device__ __forceinline__ void accumulate(int row0, int token0, uint32_t phase) {
     if (steps.has(LinearSteps::residual)) {
       claim_staging();
@@ -361,23 +259,21 @@ struct Consumer {
       const int row0 = tile.row_tile * C::kTile.rows() + warpgroup * C::kRowTiles * 64;
       const int token0 = tile.token_tile * C::kTokens;
       if constexpr (C::kRowTiles == 1) {
-        Out out(p, steps, row0, token0);  // its loads are under way during the multiplication
+        const Out out(p, steps, row0, token0);  // its loads are under way during the multiplication
         if (!started) start();
-        begin(out);
         accumulate(row0, token0, phase);
         finish(out, 0, row0);
       } else {  // no registers to spare
         if (!started) start();
         accumulate(row0, token0, phase);
 #pragma unroll
-        for (int i = 0; i < C::kRowTiles; ++i) {
-          Out out(p, steps, row0 + i * 64, token0);
-          begin(out);
-          finish(out, i, row0);
-        }
+        for (int i = 0; i < C::kRowTiles; ++i) finish(Out(p, steps, row0 + i * 64, token0), i, row0);
       }
       started = true;
-      if (steps.has(LinearSteps::normalise)) mbarrier_arrive(s.scale_empty());
+      if (steps.has(LinearSteps::normalise)) {
+        __syncwarp();
+        if (lane == 0) mbarrier_arrive(s.scale_empty());
+      }
     }
     if (!started) pdl_wait();
     if (chief) bulk_wait_read<0>();
@@ -394,7 +290,7 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
   const int warp = warp_id();
   constexpr int kProducerWarp = 4 * C::kWarpgroups;
   if (warp >= kProducerWarp) {
-    Producer<C> producer(p, s, at);
+    LinearProducer<C> producer(p, s, at);
     const bool leader = warp == kProducerWarp && elect_one();
     if (leader) {
       tma_prefetch_descriptor(&p.weights);
@@ -403,8 +299,8 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
         mbarrier_init(s.full(i), 1);
         mbarrier_init(s.empty(i), 4 * C::kWarpgroups * at.peers());
       }
-      mbarrier_init(s.scale_full(), 96);
-      mbarrier_init(s.scale_empty(), 128 * C::kWarpgroups);
+      mbarrier_init(s.scale_full(), 3);
+      mbarrier_init(s.scale_empty(), 4 * C::kWarpgroups);
       mbarrier_init(s.split_ready(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
       mbarrier_init(s.split_sums(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
       fence_barrier_init();
@@ -415,12 +311,12 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
       cluster_sync();
     else
       __syncthreads();
-    if constexpr (C::kRedistribute) register_decrease<C::kProducerRegisters>();
+    register_decrease<C::kProducerRegisters>();
     if (leader) {
       if (at.tokens > 1) producer.request_weights();
       producer.run();
     } else if (warp > kProducerWarp && p.row_stats) {
-      token_scales<C>(p, s, at, warp - kProducerWarp - 1);
+      linear_token_scales<C>(p, s, at, warp - kProducerWarp - 1);
     }
     __syncwarp();
   } else {
@@ -431,7 +327,7 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
       cluster_sync();
     else
       __syncthreads();
-    if constexpr (C::kRedistribute) register_increase<C::kConsumerRegisters>();
+    register_increase<C::kConsumerRegisters>();
     consumer.run();
   }
   if (clustered) cluster_sync();  // peers may still write to our ring or signal our barriers
@@ -440,43 +336,9 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
 }  // namespace
 }  // namespace flashrt
 
-// The compiled instances. resident: blocks per SM.
-#define FLASHRT_LINEAR(type, name, row_map, warpgroups, row_tiles, rows, tokens, resident)                  \
-  extern "C" __global__ void __launch_bounds__(128 * (warpgroups + 1), resident)                            \
-      linear_sm90_##name##_##row_map##_r##rows##_n##tokens##_x##resident(                                   \
-          const __grid_constant__ flashrt::LinearParams p) {                                                \
-    static_assert(rows == 64 * warpgroups * row_tiles);                                                     \
-    using Tile =                                                                                            \
-        flashrt::LinearConfig<type, flashrt::LinearRows::row_map, warpgroups, row_tiles, tokens, resident>; \
-    flashrt::linear<Tile>(p);                                                                               \
+#define FLASHRT_LINEAR(map, rows, tokens)                                                             \
+  extern "C" __global__ void __launch_bounds__(flashrt::linear_tile(rows, tokens).threads(), 1)       \
+      linear_sm90_bf16_##map##_r##rows##_n##tokens(const __grid_constant__ flashrt::LinearParams p) { \
+    flashrt::linear<flashrt::LinearConfig<__nv_bfloat16, flashrt::LinearRows::map, rows, tokens>>(p); \
   }
-#define FLASHRT_R64(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 1, 1, 64, tokens, 1)
-#define FLASHRT_R64_X2(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 1, 1, 64, tokens, 2)
-#define FLASHRT_R128(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 1, 128, tokens, 1)
-#define FLASHRT_R128_X2(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 1, 128, tokens, 2)
-#define FLASHRT_R192(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 3, 1, 192, tokens, 1)
-#define FLASHRT_R256(row_map, tokens) FLASHRT_LINEAR(__nv_bfloat16, bf16, row_map, 2, 2, 256, tokens, 1)
-// clang-format off
-FLASHRT_R64(plain, 112) FLASHRT_R64(plain, 128) FLASHRT_R64(plain, 136) FLASHRT_R64(plain, 144)
-FLASHRT_R64(plain, 232) FLASHRT_R64(plain, 240) FLASHRT_R64(plain, 256)
-FLASHRT_R64_X2(plain, 64) FLASHRT_R64_X2(plain, 80) FLASHRT_R64_X2(plain, 88) FLASHRT_R64_X2(plain, 96)
-FLASHRT_R64_X2(plain, 112) FLASHRT_R64_X2(plain, 128)
-FLASHRT_R128(plain, 64) FLASHRT_R128(plain, 88) FLASHRT_R128(plain, 112) FLASHRT_R128(plain, 120)
-FLASHRT_R128(plain, 128) FLASHRT_R128(plain, 136) FLASHRT_R128(plain, 144) FLASHRT_R128(plain, 152)
-FLASHRT_R128(plain, 168) FLASHRT_R128(plain, 176) FLASHRT_R128(plain, 184) FLASHRT_R128(plain, 192)
-FLASHRT_R128(plain, 208) FLASHRT_R128(plain, 232) FLASHRT_R128(plain, 248) FLASHRT_R128(plain, 256)
-FLASHRT_R128_X2(plain, 64)
-FLASHRT_R192(plain, 112) FLASHRT_R192(plain, 128) FLASHRT_R192(plain, 136) FLASHRT_R192(plain, 160)
-FLASHRT_R192(plain, 168) FLASHRT_R192(plain, 176)
-FLASHRT_R256(plain, 112) FLASHRT_R256(plain, 128) FLASHRT_R256(plain, 152) FLASHRT_R256(plain, 168)
-FLASHRT_R256(plain, 176)
-FLASHRT_R128(pair, 136) FLASHRT_R128(pair, 176) FLASHRT_R128(pair, 192) FLASHRT_R128(pair, 208)
-FLASHRT_R128(pair, 232) FLASHRT_R128(pair, 240) FLASHRT_R128(pair, 248) FLASHRT_R128(pair, 256)
-FLASHRT_R192(pair, 176) FLASHRT_R192(pair, 192)
-FLASHRT_R256(pair, 136) FLASHRT_R256(pair, 144) FLASHRT_R256(pair, 152) FLASHRT_R256(pair, 168)
-FLASHRT_R256(pair, 176)
-FLASHRT_R64_X2(heads, 88) FLASHRT_R64_X2(heads, 96) FLASHRT_R64_X2(heads, 112)
-FLASHRT_R128(heads, 96) FLASHRT_R128(heads, 136) FLASHRT_R128(heads, 144) FLASHRT_R128(heads, 152)
-FLASHRT_R128(heads, 168) FLASHRT_R128(heads, 176) FLASHRT_R128(heads, 184) FLASHRT_R128(heads, 192)
-FLASHRT_R128(heads, 240) FLASHRT_R128(heads, 248)
-    // clang-format on
+FLASHRT_LINEAR_INSTANCES(FLASHRT_LINEAR)

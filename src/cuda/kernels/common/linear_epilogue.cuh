@@ -79,7 +79,6 @@ struct LinearOutput {
   int rotary_offset;       // heads: of this thread's pair within a row of the rotary table
   bool column_valid;
   float bias[2], gate[2], column_sum[2];  // of accumulator rows lane/4 and lane/4 + 8 of this warp
-  float2 rotation[2], step;
 
   // row0: first (tile-ordered) weight row of the 64. Reads constants only: may run before the predecessor has
   // finished.
@@ -177,30 +176,19 @@ struct LinearOutput {
   __device__ __forceinline__ bool rotates(LinearSteps steps) const {
     return steps.has(LinearSteps::rotary) && kv < p.kv_heads;
   }
-  // Loads the rotation of this thread's pair for its two tokens of group `group` of the tile, and that of 8
-  // positions: later groups follow by multiplication, so that the table's latency is paid once per tile. The
-  // table is linear in the angle; a scale of it (row 0) is divided out of the step.
-  __device__ __forceinline__ void begin_rotation(int position, int group) {
-    const float2* table = reinterpret_cast<const float2*>(p.rotary) + rotary_offset;
-    const auto row = [&](int r) { return table[static_cast<int64_t>(r) * half]; };
-#pragma unroll
-    for (int e = 0; e < 2; ++e)
-      rotation[e] = row(position + min(token0 + 8 * group + 2 * (lane & 3) + e, p.m - 1));
-    step = p.m > 8 ? row(8) : make_float2(1.f, 0.f);
-    const float unit = p.m > 8 ? 1.f / row(0).x : 1.f;
-    step = make_float2(step.x * unit, step.y * unit);
+  // (cos, sin) of a token of the tile for this thread's pair.
+  __device__ __forceinline__ float2 angle(int position, int token) const {
+    const int row = min(token0 + token, p.m - 1);
+    return reinterpret_cast<const float2*>(
+        p.rotary)[static_cast<int64_t>(position + row) * half + rotary_offset];
   }
-  __device__ __forceinline__ static float2 product(float2 a, float2 b) {
-    return make_float2(a.x * b.x - a.y * b.y, a.x * b.y + a.y * b.x);
-  }
-  // (x, y) -> (x·cos − y·sin, y·cos + x·sin) for the two tokens of the next group.
-  __device__ __forceinline__ void rotate(float* v) {
+  // (x, y) -> (x·cos − y·sin, y·cos + x·sin)
+  __device__ __forceinline__ static void turn(float* v, const float2 (&angle)[2]) {
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
-      const float2 turned = product(make_float2(v[e], v[e + 2]), rotation[e]);
-      v[e] = turned.x;
-      v[e + 2] = turned.y;
-      rotation[e] = product(rotation[e], step);
+      const float x = v[e], y = v[e + 2];
+      v[e] = x * angle[e].x - y * angle[e].y;
+      v[e + 2] = y * angle[e].x + x * angle[e].y;
     }
   }
   // residual: the two packed pairs of the same places.

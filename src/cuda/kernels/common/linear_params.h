@@ -17,29 +17,29 @@ enum class LinearActivation : int { none, gelu_tanh, silu };
 //   heads  the same with the two halves of every attention head
 enum class LinearRows : int { plain, pair, heads };
 
-// Tile sizes of one compiled instance. Warpgroups each own `row_tiles` tiles of 64 weight rows. Two resident
-// blocks per SM let a kernel start (and fetch its first weights) beside its predecessor; one leaves room for
-// larger tiles.
+// Tile sizes of one compiled instance. Warpgroups each own `row_tiles` tiles of 64 weight rows.
 struct LinearTile {
-  int warpgroups, row_tiles, tokens, resident;
+  int warpgroups, row_tiles, tokens;
   constexpr int rows() const { return 64 * warpgroups * row_tiles; }
   constexpr int threads() const { return 128 * (warpgroups + 1); }
-  constexpr int stage_bytes() const { return (rows() + tokens) * 128; }   // 64 k-values of 2 bytes
-  constexpr int chunk_tokens() const { return resident == 1 ? 64 : 32; }  // of the epilogue
+  constexpr int stage_bytes() const { return (rows() + tokens) * 128; }  // 64 k-values of 2 bytes
+  static constexpr int chunk_tokens() { return 64; }                     // of the epilogue
   constexpr int staging_bytes() const { return warpgroups * 2 * chunk_tokens() * 128; }
   constexpr int fixed_bytes() const { return staging_bytes() + tokens * 8 + 256; }
   constexpr int stages() const {
-    const int fit = ((resident == 1 ? 232448 : 115712) - fixed_bytes()) / stage_bytes();
+    const int fit = (232448 - fixed_bytes()) / stage_bytes();
     return fit < 8 ? fit : 8;
   }
   constexpr int shared_bytes() const { return stages() * stage_bytes() + fixed_bytes(); }
 };
+constexpr LinearTile linear_tile(int rows, int tokens) {
+  return {rows == 192 ? 3 : 2, rows == 256 ? 2 : 1, tokens};
+}
 
 // y = epilogue(x · wᵀ); all arithmetic of the epilogue in f32, one rounding at the end, in the order of the
 // fields.
 struct LinearParams {
-  // Schedule. The grid is [row blocks of all clusters][cluster_tokens][split] in clusters of
-  // [cluster_rows][cluster_tokens][split] blocks.
+  // Schedule. A cluster is split × cluster_tokens × cluster_rows blocks; the rank runs fastest over rows.
   int m, n;                      // n counts weight rows
   int k_share, k_extra;          // k blocks (of 64) per block of the split; the first k_extra take one more
   int row_groups, token_groups;  // cluster tiles along n and m

@@ -6,22 +6,18 @@
 
 namespace flashrt {
 
-template <class T_, LinearRows kRows_, int kWarpgroups_, int kRowTiles_, int kTokens_, int kResident_>
+template <class T_, LinearRows kRows_, int kTileRows, int kTokens_>
 struct LinearConfig {
   using T = T_;
   static constexpr LinearRows kRows = kRows_;
-  static constexpr LinearTile kTile{kWarpgroups_, kRowTiles_, kTokens_, kResident_};
-  static constexpr int kWarpgroups = kWarpgroups_, kRowTiles = kRowTiles_, kTokens = kTokens_;
+  static constexpr LinearTile kTile = linear_tile(kTileRows, kTokens_);
+  static_assert(kTile.rows() == kTileRows);
+  static constexpr int kWarpgroups = kTile.warpgroups, kRowTiles = kTile.row_tiles, kTokens = kTokens_;
   static constexpr int kGroups = kTokens / 8, kStages = kTile.stages(), kStageBytes = kTile.stage_bytes();
   static constexpr int kChunkGroups = kTile.chunk_tokens() / 8;
-  // Together at most what the block gets at launch: 168 (two per SM: 80) per thread for two warpgroups, 128
-  // for three; one has enough without redistribution, two blocks of it 128.
-  static constexpr bool kRedistribute = kWarpgroups > 1 || kResident_ == 2;
-  static constexpr int kConsumerRegisters = kWarpgroups == 1   ? 200
-                                            : kWarpgroups == 3 ? 152
-                                            : kResident_ == 2  ? 96
-                                                               : 232;
-  static constexpr int kProducerRegisters = kWarpgroups == 3 ? 56 : 40;
+  // Together all that the block gets at launch: 168 per thread for two warpgroups, 128 for three.
+  static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 232 : 152;
+  static constexpr int kProducerRegisters = kWarpgroups == 2 ? 40 : 56;
   using Accumulators = float[kRowTiles][kTokens / 2];
 };
 
@@ -53,9 +49,9 @@ struct LinearPlace {
   int row, token, split;
   int rows, tokens;
   __device__ explicit LinearPlace(const LinearParams& p) : rows(p.cluster_rows), tokens(p.cluster_tokens) {
-    asm volatile("mov.u32 %0, %%cluster_ctaid.x;" : "=r"(row));
-    asm volatile("mov.u32 %0, %%cluster_ctaid.y;" : "=r"(token));
-    asm volatile("mov.u32 %0, %%cluster_ctaid.z;" : "=r"(split));
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(row));
+    for (token = 0; row >= rows; row -= rows) ++token;  // at most 8 blocks: cheaper than divisions
+    for (split = 0; token >= tokens; token -= tokens) ++split;
   }
   __device__ int peers() const {
     return rows + tokens - 1;
