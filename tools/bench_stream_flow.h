@@ -14,7 +14,7 @@ int flow() {
             *stat = make<float>(tokens * 4, 10, 1.f);
       p.hidden = kind == 1 ? nullptr : hidden, p.norm_scale = scale,
       p.norm_shift = tokens == 1 ? nullptr : shift;
-      p.w_out = w_out, p.b_out = b_out, p.state = state, p.w_in = w_in, p.b_in = b_in;
+      p.w_out = w_out, p.b_out = b_out, p.state = p.next_state = state, p.w_in = w_in, p.b_in = b_in;
       p.out = kind == 2 ? nullptr : out, p.stat_out = stat;
       CHECK(cudaDeviceSynchronize());
       const auto h = download(hidden, tokens * width), wo = download(w_out, actions * width),

@@ -7,6 +7,7 @@
 #include "ops/concat.h"
 #include "ops/embedding.h"
 #include "ops/euler_step.h"
+#include "ops/flow_step.h"
 #include "ops/image_patches.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
@@ -37,6 +38,7 @@ std::span<const Implementation> implementations(const OpDef& op) {
       {&kImagePatchesOp, image_patches_table},
       {&kTimeEmbeddingOp, time_embedding_table},
       {&kEulerStepOp, euler_step_table},
+      {&kFlowStepOp, flow_step_table},
   };
   for (const Row& row : rows) {
     if (row.op == &op) return row.table();

@@ -248,20 +248,16 @@ void Pi0::record() {
   }
 
   p_.stage("action");
-  Tensor state_in, state_token;
-  {
-    const auto exact = p_.exact();  // the projections at the network's edge, on f32 actions and state
-    action_in_ = w_.matrix("action_in_proj.weight", {n, a}),
-    action_in_bias_ = w_.vector("action_in_proj.bias", n);
-    action_out_ = w_.matrix("action_out_proj.weight", {a, n}),
-    action_out_bias_ = w_.vector("action_out_proj.bias", a);
-    if (!modulated_) state_in = w_.matrix("state_proj.weight", {n, c_.state_dim});
-  }
+  Tensor state_token;
+  action_in_ = w_.matrix("action_in_proj.weight", {n, a});
+  action_in_bias_ = w_.vector("action_in_proj.bias", n);
+  action_out_ = w_.matrix("action_out_proj.weight", {a, n});
+  action_out_bias_ = w_.vector("action_out_proj.bias", a);
   if (!modulated_) {
     action_time_ = w_.columns("action_time_mlp_in.weight", {n, 2 * n}, 0, n);
     time_out_ = w_.matrix("action_time_mlp_out.weight", {n, n}),
     time_out_bias_ = w_.vector("action_time_mlp_out.bias", n);
-    state_token = linear(state, state_in, w_.vector("state_proj.bias", n));
+    state_token = linear(state, w_.matrix("state_proj.weight", {n, c_.state_dim}), w_.vector("state_proj.bias", n));
   }
   std::vector<DecoderLayer> layers;
   for (int64_t i = 0; i < expert.layers; ++i) {

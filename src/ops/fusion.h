@@ -13,9 +13,10 @@ bool fuse_residual(FuseContext& context, size_t line);     // linear → residua
 bool pack_attention(FuseContext& context, size_t line);    // split → attention: read q | k | v in place
 bool fuse_rope_append(FuseContext& context, size_t line);  // split → rope, rope, append, append
 bool fuse_linear_rope(FuseContext& context, size_t line);  // linear → rope_append
+bool fuse_flow_step(FuseContext& context, size_t line);    // norm → linear → euler_step → linear
 bool fuse_norm(FuseContext& context, size_t line);         // norm → linear
 
 inline constexpr Pattern kPatterns[] = {place_concat,   narrow_linear,    fuse_activation,  fuse_residual,
-                                        pack_attention, fuse_rope_append, fuse_linear_rope, fuse_norm};
+                                        pack_attention, fuse_rope_append, fuse_linear_rope, fuse_flow_step, fuse_norm};
 
 }  // namespace flashrt

@@ -101,7 +101,7 @@ const OpDef kLinearOp{.name = "linear",
                       .flops = flops,
                       .describe = describe,
                       .in_place = kResidual,
-                      .streamed = kW};
+                      .streamed = 1u << kW};
 
 Tensor linear(Tensor x, Tensor w, Tensor b, At at) {
   require(x.cols() >= w.cols(), at, "linear: x [{}, {}] against w [{}, {}]", x.rows(), x.cols(), w.rows(),

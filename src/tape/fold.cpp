@@ -31,7 +31,7 @@ int fold(Program& program) {
   const auto resolve = [&](const Line& line, size_t i) {
     const int id = line.in[i], root = program.root(id);
     const TensorInfo& base = program.info(root);
-    if (base.kind == Kind::weight && int(i) == line.op->streamed) return;
+    if (base.kind == Kind::weight && line.streams(i)) return;
     if (!held[size_t(root)]) {
       held[size_t(root)] = base.kind == Kind::weight
                                ? std::make_shared<std::vector<float>>(weight_values(*base.weight))

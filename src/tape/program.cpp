@@ -110,7 +110,7 @@ Cost Program::cost(const Line& line) const {
     if (id < 0 || (is_storage(id) && !line.out.empty() && is_storage(line.out.back()))) continue;
     const Kind kind = info(root(id)).kind;
     // A lookup reads as many rows of its table as it writes.
-    const bool lookup = kind == Kind::weight && int(i) == line.op->streamed && line.op->flops == nullptr;
+    const bool lookup = kind == Kind::weight && line.streams(i) && line.op->flops == nullptr;
     const double bytes = double(info(lookup ? line.out[0] : id).bytes());
     cost.bytes += bytes;
     if (kind == Kind::weight || kind == Kind::constant) cost.weight_bytes += bytes;

@@ -33,7 +33,7 @@ struct OpDef {
   double (*flops)(const Program&, const Line&) = nullptr;  // null: counted as zero
   std::string (*describe)(const Line&) = nullptr;          // the attributes, for dumps
   int in_place = -1;  // output 0 may take over the memory of this input when the input dies here
-  int streamed = -1;  // this operand is a matrix that the CPU definition reads in its stored format
+  uint32_t streamed = 0;  // a bit per operand: a matrix that the CPU definition reads in its stored format
 };
 
 // One line of the tape. Absent operands are -1. Attributes are a small trivially copyable struct per op.
@@ -57,6 +57,7 @@ struct Line {
     attr_bytes.fill(std::byte{0});
     std::memcpy(attr_bytes.data(), &value, sizeof(T));
   }
+  bool streams(size_t i) const { return (op->streamed >> i & 1u) != 0; }
   int input(size_t i) const { return i < in.size() ? in[i] : -1; }
   bool has(size_t i) const { return input(i) >= 0; }
 };

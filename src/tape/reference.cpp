@@ -10,7 +10,7 @@ namespace flashrt {
 namespace {
 
 bool is_streamed(const Program& program, const Line& line, size_t i) {
-  return int(i) == line.op->streamed && program.info(program.root(line.in[i])).kind == Kind::weight;
+  return line.streams(i) && program.info(program.root(line.in[i])).kind == Kind::weight;
 }
 
 bool needs_f32_copy(const Program& program, const Line& line, size_t i) {

@@ -63,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(512) flow_step(const __grid_constan
   const float b_out = p.b_out != nullptr ? __ldg(p.b_out + action) : 0.f;
   pdl_wait();
 
-  float* x = p.state + static_cast<size_t>(token) * kActions;
+  const float* x = p.state + static_cast<size_t>(token) * kActions;
   if (p.hidden == nullptr) {
     if (t < kActions) state[t] = __ldcg(x + t);
   } else {
@@ -91,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(512) flow_step(const __grid_constan
     if (part == 0) {
       const float updated = fmaf(p.dt, v + b_out, old);
       state[action] = updated;
-      x[action] = updated;
+      p.next_state[static_cast<size_t>(token) * kActions + action] = updated;
     }
   }
   if (p.out == nullptr) return;

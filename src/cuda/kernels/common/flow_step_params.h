@@ -13,7 +13,8 @@ struct FlowStepParams {
   float eps, dt;
   const __nv_bfloat16* w_out;  // [32, width]
   const float* b_out;          // [32] or null
-  float* state;                // [tokens, 32], updated in place
+  const float* state;          // [tokens, 32]
+  float* next_state;           // [tokens, 32], may alias state; unused without `hidden`
   const __nv_bfloat16* w_in;   // [width, 32]
   const float* b_in;           // [width] or null
   __nv_bfloat16* out;          // [tokens, width], or null after the last step
