@@ -107,34 +107,16 @@ LinearParams wgmma_epilogue(const Problem& p) {
   return e;
 }
 
-// Without a measured row: 128 weight rows and the compiled token tile that needs the least work per multiprocessor,
-// a tile costing its padded product plus a fixed start and end.
-LinearTactic default_tactic(const LinearProblem& problem, int processors) {
-  static constexpr int kTokens[][14] = {{64, 80, 96, 112, 128, 136, 152, 168, 176, 192, 208, 232, 240, 248},
-                                        {136, 152, 176, 192, 208, 232, 240, 248, 256},
-                                        {88, 96, 120, 128, 136, 152, 168, 176, 192, 232, 240, 248}};
-  LinearTactic best;
-  double least = 0;
-  for (int tokens : kTokens[int(problem.rows)]) {
-    if (tokens == 0) continue;
-    const int units = ((problem.n + 127) / 128) * ((problem.m + tokens - 1) / tokens);
-    const double cost = double((units + processors - 1) / processors) * (double(tokens) * problem.k + 128.0 * 1500);
-    if (least == 0 || cost < least) {
-      least = cost;
-      best = {.rows = 128, .tokens = tokens};
-    }
-  }
-  return best;
-}
-
 LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
   static constexpr const char* kVariants[] = {"plain", "pair", "heads"};
   const int64_t shape[] = {problem.m, problem.n, problem.k};
   if (const TunedRow* row = find_tuned(p.device.name, "linear", "wgmma", kVariants[int(problem.rows)], shape)) {
     const auto& t = row->tactic;
-    return {.rows = t[0], .tokens = t[1], .cluster_rows = t[2], .cluster_tokens = t[3], .split = t[4], .resident = t[5], .lockstep = t[6] != 0};
+    return {.rows = t[0], .tokens = t[1], .cluster_rows = t[2], .cluster_tokens = t[3], .split = t[4]};
   }
-  return default_tactic(problem, p.device.processors);
+  const std::vector<LinearTactic> candidates = linear_candidates(problem, wgmma_epilogue(p), p.device.processors);
+  if (candidates.empty()) return {};   // linear_refusal says why
+  return candidates[0];
 }
 
 }  // namespace
