@@ -31,9 +31,11 @@ double estimate(const LinearProblem& a, const LinearTactic& t, int sms) {
   const int clusters = (t.cluster() > 2 ? sms * 9 / 10 : sms) / t.cluster();
   const int units = ceil_div(a.m, t.tokens * t.cluster_tokens) * ceil_div(a.n, t.rows * t.cluster_rows);
   const int rounds = ceil_div(units, clusters), blocks = ceil_div(ceil_div(a.k, 64), t.split);
-  const double block =
-      std::max({t.rows * t.tokens / 32.0, 2.0 * t.rows + t.tokens * (t.rows / 64 + 1), 330.0 /* latency */});
-  const double epilogue = (900 + t.tokens * (a.rows == LinearRows::pair ? 10 : 6)) / t.split;
+  const int row_tiles = linear_tile(t.rows, t.tokens).row_tiles;
+  const double shared = 2.0 * t.rows + t.tokens * (t.rows / 64 + 1);
+  const double block = std::max({t.rows * t.tokens / 32.0, shared, 330.0 /* latency */}) *
+                       (row_tiles == 2 ? 1.07 : 1);  // three or four stages only
+  const double epilogue = (900 + t.tokens * row_tiles * (a.rows == LinearRows::pair ? 10 : 6)) / t.split;
   const double exchange = 6000 * (t.split - 1);  // fits the measured splits 2, 3, 4 of 768 × 1152 × 4304
   return rounds * (blocks * block + epilogue) + exchange + 3500;
 }
