@@ -32,7 +32,7 @@ TEST(Cli, InspectShowsTapeAndMemory) {
   const Ran text = flashrt_run({"inspect", tiny_checkpoint(), "--tape", "--memory", "--device", "cpu"});
   EXPECT_EQ(text.code, 0) << text.err;
   expect_words(text.out,
-               {"vision:", "prefix:", "action:", "euler_step", "pi0.cpp:", "arena ", "without sharing"});
+               {"vision:", "prefix:", "action:", "pi0.cpp:", "attention(", "arena ", "without sharing"});
   const auto json = flashrt_run({"inspect", tiny_checkpoint(), "--tape", "--json", "--device", "cpu"}).json();
   EXPECT_EQ(json["family"], "pi05");
   EXPECT_EQ(json["language"]["layers"], 2);
