@@ -23,6 +23,7 @@ struct Options {
   int64_t views = 2, text_tokens = 10, horizon = 10;
   int calls = 200, warmup = 20;
   double hz = 0;
+  int replays = 0;
   bool check = false, json = false;
   std::string out;
   double bandwidth = 4.6, tensor = 790;  // TB/s, TFLOP/s of the floor
@@ -128,7 +129,8 @@ int run(const Options& options) {
                      {"lines", runner.program().lines.size()},
                      {"arena_bytes", runner.plan().arena_bytes},
                      {"memory_bytes", runner.memory_bytes()},
-                     {"weight_bytes", backend->weight_bytes()}};
+                     {"weight_bytes", backend->weight_bytes()},
+                     {"device_used_bytes", backend->device_used_bytes()}};
   if (!paced.empty()) out["paced"] = {{"hz", options.hz}, {"wall_ms", to_json(percentiles(paced))}};
   double graph = 0, floor = 0;
   const auto floor_of = floors(runner.program(), options);
@@ -146,6 +148,16 @@ int run(const Options& options) {
                   {"memory_mhz", reading->memory_mhz},
                   {"watts", reading->watts},
                   {"throttled", reading->throttled}};
+  }
+  if (options.replays > 0) {
+    call(0);
+    const std::vector<float> first = call.actions;
+    int different = 0;
+    for (int i = 0; i < options.replays; ++i) {
+      call(0);
+      different += std::memcmp(first.data(), call.actions.data(), first.size() * sizeof(float)) != 0;
+    }
+    out["replays"] = {{"calls", options.replays}, {"different", different}};
   }
   if (options.check) {
     PolicyEngine definition(c, network.weights, Backend::open("cpu", Precision::f32));
@@ -196,6 +208,10 @@ int run(const Options& options) {
     fmt::print("SM {:.0f} MHz, memory {:.0f} MHz, {:.0f} W{}\n", reading->sm_mhz, reading->memory_mhz,
                reading->watts, reading->throttled ? ", THROTTLED" : "");
   }
+  if (out.contains("replays")) {
+    fmt::print("{} calls with one seed: {} differ in any bit\n", options.replays,
+               out["replays"]["different"].get<int>());
+  }
   if (out.contains("accuracy")) {
     const auto& a = out["accuracy"];
     fmt::print("against the f32 definition: cosine {:.7f}, relative {:.3e}, max {:.3e}\n",
@@ -225,6 +241,10 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(0, 100000));
   command.add_option("--hz", options->hz, "Also time calls paced at this rate")
       ->check(CLI::Range(0.1, 1000.0));
+  command
+      .add_option("--replays", options->replays,
+                  "Repeat one seed this often and count results that differ in any bit")
+      ->check(CLI::Range(0, 1000000));
   command.add_flag("--check", options->check,
                    "Compare the timed program's actions with the f32 definition on the CPU");
   command.add_option("--out", options->out, "Write the JSON here as well");

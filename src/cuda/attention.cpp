@@ -130,7 +130,8 @@ AttentionTactic wgmma_tactic(const Problem& p, const AttentionParams& params) {
 }
 
 bool fits_wgmma(const Problem& p) {
-  return p.device.sm / 10 == 9 && half_types(p) && p.in_type(0) == DType::bf16 && p.out_type(0) == DType::bf16 &&
+  return p.device.sm / 10 == 9 && half_types(p) && p.in_type(0) == DType::bf16 &&
+         p.out_type(0) == DType::bf16 &&
          packed(p.line.attrs<AttentionAttrs>().q_col, p.line.attrs<AttentionAttrs>().k_col,
                 p.line.attrs<AttentionAttrs>().v_col) &&
          wgmma_tactic(p, wgmma_params(p)).kernel != nullptr;

@@ -9,15 +9,17 @@ namespace flashrt::cuda {
 
 namespace {
 
-constexpr int64_t kActions = 32, kWidest = 1024;   // of the compiled kernel
+constexpr int64_t kActions = 32, kWidest = 1024;  // of the compiled kernel
 
 bool fits_rows(const Problem& p) {
   const Shape hidden = p.in(kFlowHidden);
   const auto norm = p.line.attrs<FlowStepAttrs>().norm.kind;
-  if (p.device.sm / 10 != 9 || p.in(kFlowX).cols != kActions || hidden.cols > kWidest || hidden.cols % 8 != 0) return false;
+  if (p.device.sm / 10 != 9 || p.in(kFlowX).cols != kActions || hidden.cols > kWidest || hidden.cols % 8 != 0)
+    return false;
   if (norm != NormKind::rms && norm != NormKind::ada_rms) return false;
   if (p.in_type(kFlowHidden) != DType::bf16 || p.in_type(kFlowOut) != DType::bf16) return false;
-  return p.line.out.size() < 2 || (p.in_type(kFlowIn) == DType::bf16 && p.out_type(1) == DType::bf16 && p.out(1).cols == hidden.cols);
+  return p.line.out.size() < 2 ||
+         (p.in_type(kFlowIn) == DType::bf16 && p.out_type(1) == DType::bf16 && p.out(1).cols == hidden.cols);
 }
 
 void launch_rows(const Problem& p, std::vector<Launch>& out) {
@@ -42,7 +44,7 @@ void launch_rows(const Problem& p, std::vector<Launch>& out) {
   out.push_back(Launch::of("flow_step", unsigned(params.tokens), 512, params));
 }
 
-constexpr Implementation kTable[] = {{"rows", fits_rows, launch_rows}};   // one block per token
+constexpr Implementation kTable[] = {{"rows", fits_rows, launch_rows}};  // one block per token
 
 }  // namespace
 

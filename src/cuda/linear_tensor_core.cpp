@@ -46,7 +46,8 @@ decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
   static const auto encoder = [] {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult found{};
-    checked(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
+    checked(
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
     if (entry == nullptr) fail_device("the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
   }();
@@ -57,7 +58,7 @@ LinearStreamParams stream_problem(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
   LinearStreamParams s{};
   s.m = int(p.in(kX).rows), s.n = int(p.in(kW).rows), s.k = int(p.in(kW).cols);
-  s.epilogue = rotates(p)               ? StreamEpilogue::qkv
+  s.epilogue = rotates(p)              ? StreamEpilogue::qkv
                : is_pair(a.activation) ? StreamEpilogue::pair
                : p.has(kResidual)      ? StreamEpilogue::residual
                                        : StreamEpilogue::plain;
@@ -89,8 +90,12 @@ LinearRows rows_of(const Problem& p) {
 }
 
 LinearProblem wgmma_problem(const Problem& p) {
-  return {.m = int(p.in(kX).rows), .n = int(p.in(kW).rows), .k = int(p.in(kW).cols),
-          .x_stride = p.in_stride(kX), .w_stride = p.in_stride(kW), .rows = rows_of(p)};
+  return {.m = int(p.in(kX).rows),
+          .n = int(p.in(kW).rows),
+          .k = int(p.in(kW).cols),
+          .x_stride = p.in_stride(kX),
+          .w_stride = p.in_stride(kW),
+          .rows = rows_of(p)};
 }
 
 LinearParams wgmma_epilogue(const Problem& p) {
@@ -110,12 +115,14 @@ LinearParams wgmma_epilogue(const Problem& p) {
 LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
   static constexpr const char* kVariants[] = {"plain", "pair", "heads"};
   const int64_t shape[] = {problem.m, problem.n, problem.k};
-  if (const TunedRow* row = find_tuned(p.device.name, "linear", "wgmma", kVariants[int(problem.rows)], shape)) {
+  if (const TunedRow* row =
+          find_tuned(p.device.name, "linear", "wgmma", kVariants[int(problem.rows)], shape)) {
     const auto& t = row->tactic;
     return {.rows = t[0], .tokens = t[1], .cluster_rows = t[2], .cluster_tokens = t[3], .split = t[4]};
   }
-  const std::vector<LinearTactic> candidates = linear_candidates(problem, wgmma_epilogue(p), p.device.processors);
-  if (candidates.empty()) return {};   // linear_refusal says why
+  const std::vector<LinearTactic> candidates =
+      linear_candidates(problem, wgmma_epilogue(p), p.device.processors);
+  if (candidates.empty()) return {};  // linear_refusal says why
   return candidates[0];
 }
 
@@ -124,7 +131,9 @@ LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
 bool fits_linear_stream(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
   const Shape x = p.in(kX), w = p.in(kW);
-  if (!generation_90(p) || !all_bf16(p) || x.rows > kStreamRows || x.cols != w.cols || w.cols % 8 != 0 || w.rows % 8 != 0) return false;
+  if (!generation_90(p) || !all_bf16(p) || x.rows > kStreamRows || x.cols != w.cols || w.cols % 8 != 0 ||
+      w.rows % 8 != 0)
+    return false;
   for (int i : {kBias, kGate, kNormScale, kNormShift}) {
     if (!is_f32_vector(p, size_t(i))) return false;
   }
@@ -139,8 +148,8 @@ bool fits_linear_stream(const Problem& p) {
 void launch_linear_stream(const Problem& p, std::vector<Launch>& out) {
   LinearStreamParams problem = stream_problem(p);
   fill_stream(p, problem);
-  const StreamLaunch plan = plan_linear_stream(problem, p.in_data<void>(kW), choose_stream_tactic(problem, p.device.processors),
-                                               tensor_map_encoder());
+  const StreamLaunch plan = plan_linear_stream(
+      problem, p.in_data<void>(kW), choose_stream_tactic(problem, p.device.processors), tensor_map_encoder());
   if (plan.error != nullptr) fail_device("{}: linear stream: {}", to_string(p.line.at), plan.error);
   Launch launch = Launch::of(plan.kernel, plan.grid, plan.block, plan.params, plan.shared_bytes);
   launch.cluster = dim3(plan.cluster);
@@ -150,12 +159,14 @@ void launch_linear_stream(const Problem& p, std::vector<Launch>& out) {
 bool fits_linear_wgmma(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
   if (!generation_90(p) || !all_bf16(p) || a.norm.kind != NormKind::none) return false;
-  if (!is_f32_vector(p, kBias) || !is_f32_vector(p, kGate) || (p.has(kGate) && !p.has(kResidual))) return false;
+  if (!is_f32_vector(p, kBias) || !is_f32_vector(p, kGate) || (p.has(kGate) && !p.has(kResidual)))
+    return false;
+  if (p.has(kResidual) && rows_of(p) != LinearRows::plain) return false;
   const LinearProblem problem = wgmma_problem(p);
   const LinearParams epilogue = wgmma_epilogue(p);
-  if (p.in(kX).cols < p.in(kW).cols) return false;
-  LinearParams aligned = epilogue;   // pointers are not known yet; what they point to starts on 256 bytes
-  return linear_refusal(problem, aligned, wgmma_tactic(p, problem)).empty();
+  if (p.in(kX).cols < p.in(kW).cols || (rotates(p) && a.rope.heads == 0)) return false;
+  // Pointers are not known yet; what they point to starts on 256 bytes.
+  return linear_refusal(problem, epilogue, wgmma_tactic(p, problem)).empty();
 }
 
 void launch_linear_wgmma(const Problem& p, std::vector<Launch>& out) {
@@ -172,8 +183,10 @@ void launch_linear_wgmma(const Problem& p, std::vector<Launch>& out) {
     e.keys = p.out_data<void>(1), e.values = p.out_data<void>(2);
   }
   const LinearTactic tactic = wgmma_tactic(p, problem);
-  const LinearLaunch plan = plan_linear(problem, e, tactic, p.device.processors * tactic.resident / tactic.cluster());
-  Launch launch = Launch::of(plan.kernel, unsigned(plan.grid), unsigned(plan.threads), plan.params, unsigned(plan.shared_bytes));
+  const LinearLaunch plan =
+      plan_linear(problem, e, tactic, p.device.processors * tactic.resident / tactic.cluster());
+  Launch launch = Launch::of(plan.kernel, unsigned(plan.grid), unsigned(plan.threads), plan.params,
+                             unsigned(plan.shared_bytes));
   launch.cluster = dim3(unsigned(plan.cluster));
   out.push_back(std::move(launch));
 }

@@ -16,7 +16,8 @@ struct Table {
   std::string_view device, text;
 };
 constexpr Table kTables[] = {
-    {"NVIDIA H200",
+    {
+        "NVIDIA H200",
 #include "tune_h200.inc"
     },
 };
@@ -32,7 +33,8 @@ template <class T, size_t N>
 void parse_numbers(std::string_view text, std::array<T, N>& out) {
   for (size_t i = 0; i < N && !text.empty(); ++i) {
     const std::string_view field = next_field(text, ',');
-    check(std::from_chars(field.data(), field.data() + field.size(), out[i]).ec == std::errc{}, "tuning table: a number");
+    check(std::from_chars(field.data(), field.data() + field.size(), out[i]).ec == std::errc{},
+          "tuning table: a number");
   }
 }
 
@@ -61,7 +63,9 @@ const TunedRow* find_tuned(std::string_view device, std::string_view op, std::st
   for (const TunedRow& row : rows) {
     if (row.op != op || row.implementation != implementation || row.variant != variant) continue;
     if (!std::equal(shape.begin() + 1, shape.end(), row.shape.begin() + 1)) continue;
-    if (best == nullptr || std::abs(row.shape[0] - shape[0]) < std::abs(best->shape[0] - shape[0])) best = &row;
+    if (std::abs(row.shape[0] - shape[0]) * 16 > shape[0]) continue;  // tiles of another number of rows
+    if (best == nullptr || std::abs(row.shape[0] - shape[0]) < std::abs(best->shape[0] - shape[0]))
+      best = &row;
   }
   return best;
 }

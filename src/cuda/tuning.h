@@ -17,7 +17,7 @@ struct TunedRow {
 };
 
 // Of the device's rows for this op, implementation and variant that agree in shape[1..], the one whose shape[0] (rows
-// of activations) is nearest; null when there is none. `device` is the name the driver gives, as "NVIDIA H200".
+// of activations) is nearest, within a sixteenth; null when there is none. `device` is the name the driver gives, as "NVIDIA H200".
 const TunedRow* find_tuned(std::string_view device, std::string_view op, std::string_view implementation,
                            std::string_view variant, std::span<const int64_t> shape);
 

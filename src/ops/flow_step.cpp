@@ -17,12 +17,12 @@ void reference(RefCall& call) {
   const auto attrs = call.attrs<FlowStepAttrs>();
   const Shape hidden = call.in_shape(kFlowHidden);
   const int64_t actions = call.out_shape(0).cols;
-  thread_local std::vector<float> normed, velocity;   // grow once
+  thread_local std::vector<float> normed, velocity;  // grow once
   normed.resize(std::max(normed.size(), size_t(hidden.size())));
   velocity.resize(std::max(velocity.size(), size_t(call.out_shape(0).size())));
   for (int64_t r = 0; r < hidden.rows; ++r) {
-    normalize_row(attrs.norm, call.f32(kFlowHidden) + r * hidden.cols, call.f32(kFlowNormScale), call.f32(kFlowNormShift),
-                  hidden.cols, normed.data() + r * hidden.cols);
+    normalize_row(attrs.norm, call.f32(kFlowHidden) + r * hidden.cols, call.f32(kFlowNormScale),
+                  call.f32(kFlowNormShift), hidden.cols, normed.data() + r * hidden.cols);
   }
   const auto product = [&](const float* x, int64_t width, int matrix, float* y) {
     const DType rounded = call.in_dtype(size_t(matrix));
@@ -39,7 +39,8 @@ void reference(RefCall& call) {
   if (call.line.out.size() < 2) return;
   product(call.out(0), actions, kFlowIn, call.out(1));
   const Shape y = call.out_shape(1);
-  for (int64_t i = 0; call.has(kFlowInBias) && i < y.size(); ++i) call.out(1)[i] += call.f32(kFlowInBias)[i % y.cols];
+  for (int64_t i = 0; call.has(kFlowInBias) && i < y.size(); ++i)
+    call.out(1)[i] += call.f32(kFlowInBias)[i % y.cols];
 }
 
 std::string describe(const Line& line) { return fmt::format("dt={}", line.attrs<FlowStepAttrs>().dt); }
@@ -51,7 +52,7 @@ double flops(const Program& program, const Line& line) {
   return 2 * rows * size;
 }
 
-bool is_plain(const Line& line) {   // a linear of x, w and perhaps a bias
+bool is_plain(const Line& line) {  // a linear of x, w and perhaps a bias
   const auto attrs = line.attrs<LinearAttrs>();
   return line.op == &kLinearOp && attrs.norm.kind == NormKind::none && attrs.activation == Activation::none &&
          attrs.rope.head_dim == 0 && !line.has(kResidual);
@@ -67,7 +68,11 @@ int producer(const Program& program, int id, size_t before) {
 
 }  // namespace
 
-const OpDef kFlowStepOp{.name = "flow_step", .reference = reference, .flops = flops, .describe = describe, .in_place = kFlowX,
+const OpDef kFlowStepOp{.name = "flow_step",
+                        .reference = reference,
+                        .flops = flops,
+                        .describe = describe,
+                        .in_place = kFlowX,
                         .streamed = 1u << kFlowOut | 1u << kFlowIn};
 
 bool fuse_flow_step(FuseContext& context, size_t index) {

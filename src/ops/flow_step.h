@@ -15,8 +15,16 @@ struct FlowStepAttrs {
 //   x' = x + dt · v                          x f32 [rows, actions]
 //   y  = x' · w_inᵀ + b_in                   w_in [width, actions]; absent after the last step
 enum FlowStepOperand : int {
-  kFlowHidden, kFlowNormScale, kFlowNormShift, kFlowOut, kFlowOutBias, kFlowX, kFlowIn, kFlowInBias, kFlowOperands
+  kFlowHidden,
+  kFlowNormScale,
+  kFlowNormShift,
+  kFlowOut,
+  kFlowOutBias,
+  kFlowX,
+  kFlowIn,
+  kFlowInBias,
+  kFlowOperands
 };
-extern const OpDef kFlowStepOp;   // results x', y
+extern const OpDef kFlowStepOp;  // results x', y
 
 }  // namespace flashrt

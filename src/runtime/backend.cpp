@@ -84,6 +84,14 @@ size_t Backend::weight_bytes() const {
   return 0;
 }
 
+size_t Backend::device_used_bytes() const {
+#ifdef FLASHRT_WITH_CUDA
+  size_t available = 0, total = 0;
+  if (gpu_ && cudaMemGetInfo(&available, &total) == cudaSuccess) return total - available;
+#endif
+  return 0;
+}
+
 struct Runner::Executors {
   std::optional<ReferenceExecutor> cpu;
 #ifdef FLASHRT_WITH_CUDA
@@ -109,7 +117,8 @@ Runner::Runner(std::shared_ptr<Backend> backend, std::unique_ptr<Program> progra
   }
 #endif
   if (options.fuse) fused = fuse(*program_, kPatterns, supported);
-  if (backend_->compute() == DType::f32) program_->widen();   // recorded in another device's type, see fuse_for
+  if (backend_->compute() == DType::f32)
+    program_->widen();  // recorded in another device's type, see fuse_for
   stage_ms_.assign(program_->stages.size(), NAN);
 #ifdef FLASHRT_WITH_CUDA
   if (backend_->gpu_) {

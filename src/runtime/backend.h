@@ -27,6 +27,7 @@ class Backend {
   DType compute() const { return compute_; }
   std::string name() const { return name_; }  // "cpu, 2 threads" or "NVIDIA H200"
   size_t weight_bytes() const;                // on the GPU; 0 on the CPU, where the mapped file is read
+  size_t device_used_bytes() const;           // of the GPU's memory, by all that runs on it; 0 on the CPU
 
  private:
   friend class Runner;
