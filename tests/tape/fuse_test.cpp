@@ -7,6 +7,8 @@
 #include "ops/append.h"
 #include "ops/attention.h"
 #include "ops/concat.h"
+#include "ops/euler_step.h"
+#include "ops/flow_step.h"
 #include "ops/fusion.h"
 #include "ops/linear.h"
 #include "ops/residual.h"
@@ -145,6 +147,32 @@ TEST(Fuse, FallsBackToRotateAndAppend) {
   r.p.output("y", attention(q, k, v, position, {.heads = 2, .kv_heads = 1, .head_dim = 8, .keys = 3}));
   const auto no_linear = [](const Program&, const Line& line) { return line.op != &kLinearOp; };
   EXPECT_EQ(r.fused(no_linear), (Names{"linear", "rope_append", "attention"}));
+}
+
+// The end of a denoising step and the start of the next; the last step has no next.
+TEST(Fuse, DenoisingStepsMeetInOneLine) {
+  Recorded r;
+  const Tensor w_in = r.c.matrix(16, 8), w_out = r.c.matrix(8, 16), scale = r.c.vector(16);
+  Tensor x = r.c.normal({3, 8});
+  for (int step = 0; step < 2; ++step) {
+    const Tensor h = silu(linear(x, w_in, r.c.vector(16)));
+    x = euler_step(x, linear(rms_norm(h, scale), w_out, r.c.vector(8)), -0.5f);
+  }
+  linear(x, w_in);  // nobody reads it, so it is not there when patterns look
+  r.p.output("y", x);
+  drop_dead(r.p);
+  EXPECT_EQ(r.fused(), (Names{"linear", "flow_step", "linear", "flow_step"}));
+  EXPECT_EQ(r.p.lines.back().out.size(), 1u);
+
+  Recorded plain;  // as a model writes it: the projection stands alone, its activation comes later
+  Tensor z = plain.c.normal({3, 8});
+  const Tensor in = plain.c.matrix(16, 8), out = plain.c.matrix(8, 16), norm = plain.c.vector(16);
+  for (int step = 0; step < 2; ++step) {
+    const Tensor h = linear(z, in);
+    z = euler_step(z, linear(rms_norm(residual(h, h), norm), out), -0.5f);
+  }
+  plain.p.output("y", z);
+  EXPECT_EQ(plain.fused(), (Names{"linear", "residual", "flow_step", "residual", "flow_step"}));
 }
 
 // Producers write into the concatenation: no copy is left.
