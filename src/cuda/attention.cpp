@@ -62,7 +62,7 @@ const Instance* instance_for(int head_dim) {
 
 bool fits_mma(const Problem& p) {
   const auto a = p.line.attrs<AttentionAttrs>();
-  return half_types(p) && instance_for(a.head_dim) != nullptr &&
+  return half_types(p) && a.window == 0 && instance_for(a.head_dim) != nullptr &&
          packed(a.head_dim, a.q_col, a.k_col, a.v_col, p.in_stride(0), p.in_stride(1), p.in_stride(2));
 }
 
@@ -78,7 +78,8 @@ void launch_mma(const Problem& p, std::vector<Launch>& out) {
 }
 
 bool fits_simt(const Problem& p) {
-  return element_types(p) && p.line.attrs<AttentionAttrs>().head_dim <= 256;
+  const auto a = p.line.attrs<AttentionAttrs>();
+  return element_types(p) && a.window == 0 && a.head_dim <= 256;
 }
 
 void launch_simt(const Problem& p, std::vector<Launch>& out) {
@@ -131,7 +132,7 @@ AttentionTactic wgmma_tactic(const Problem& p, const AttentionParams& params) {
 
 bool fits_wgmma(const Problem& p) {
   return p.device.sm / 10 == 9 && half_types(p) && p.in_type(0) == DType::bf16 &&
-         p.out_type(0) == DType::bf16 &&
+         p.out_type(0) == DType::bf16 && p.line.attrs<AttentionAttrs>().window == 0 &&
          packed(p.line.attrs<AttentionAttrs>().q_col, p.line.attrs<AttentionAttrs>().k_col,
                 p.line.attrs<AttentionAttrs>().v_col) &&
          wgmma_tactic(p, wgmma_params(p)).kernel != nullptr;

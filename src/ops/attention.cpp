@@ -31,11 +31,12 @@ void reference(RefCall& call) {
       const float* v = call.f32(2) + segment * capacity * v_stride + a.v_col + kv_head * d;
       float* out = call.out(0) + row * a.heads * d + h * d;
       std::fill(out, out + d, 0.f);
-      const int64_t n = visible_keys(a, r, rows, keys);
+      const int64_t n = visible_keys(a, r, rows, keys), first = first_visible_key(a, n);
       float top = -INFINITY, sum = 0;
-      for (int64_t j = 0; j < n; ++j) top = std::max(top, p[size_t(j)] = scale * dot(q, k + j * k_stride, d));
-      for (int64_t j = 0; j < n; ++j) sum += p[size_t(j)] = std::exp(p[size_t(j)] - top);
-      for (int64_t j = 0; j < n; ++j) add_scaled(out, v + j * v_stride, p[size_t(j)] / sum, d);
+      for (int64_t j = first; j < n; ++j)
+        top = std::max(top, p[size_t(j)] = scale * dot(q, k + j * k_stride, d));
+      for (int64_t j = first; j < n; ++j) sum += p[size_t(j)] = std::exp(p[size_t(j)] - top);
+      for (int64_t j = first; j < n; ++j) add_scaled(out, v + j * v_stride, p[size_t(j)] / sum, d);
     }
   });
 }
@@ -47,6 +48,7 @@ std::string describe(const Line& line) {
   if (a.segments > 1) text += fmt::format(" segments={}", a.segments);
   if (a.lead_rows > 0) text += fmt::format(" lead_rows={}", a.lead_rows);
   if (a.causal) text += " causal";
+  if (a.window > 0) text += fmt::format(" window={}", a.window);
   if (a.k_col > 0) text += fmt::format(" columns={},{},{}", a.q_col, a.k_col, a.v_col);
   return text;
 }

@@ -13,6 +13,7 @@ struct AttentionAttrs {
   int32_t causal = 0;     // row r of q sees keys ≤ keys − rows + r
   int32_t q_col = 0, k_col = 0, v_col = 0;  // first column of each in its operand (packed q | k | v)
   float scale = 0;                          // of the logits; 0: head_dim^-1/2
+  int32_t window = 0;                       // each row sees at most this many of its last keys; 0: all
 };
 
 // out[r, h] = softmax_j(scale · q[r, h]·k[j, h']) v[j, h'], h' = h·kv_heads/heads, over the visible keys j
@@ -26,6 +27,11 @@ extern const OpDef kAttentionOp;  // operands q, k, v, length
 constexpr int64_t visible_keys(const AttentionAttrs& attrs, int64_t r, int64_t rows, int64_t keys) {
   if (attrs.causal) return keys - rows + r + 1;
   return r < attrs.lead_rows ? keys - rows + attrs.lead_rows : keys;
+}
+
+// The first of them: keys before it are outside the row's window.
+constexpr int64_t first_visible_key(const AttentionAttrs& attrs, int64_t visible) {
+  return attrs.window > 0 && visible > attrs.window ? visible - attrs.window : 0;
 }
 
 }  // namespace flashrt

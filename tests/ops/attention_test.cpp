@@ -11,6 +11,7 @@ namespace {
 bool sees(const AttentionAttrs& a, int64_t r, int64_t rows, int64_t j, int64_t keys) {
   const int64_t prefix = keys - rows;  // keys before the rows' own
   if (j >= keys) return false;
+  if (a.window > 0 && a.causal && j <= prefix + r - a.window) return false;
   if (a.causal) return j <= prefix + r;
   if (r < a.lead_rows) return j < prefix + a.lead_rows;
   return true;
@@ -78,6 +79,11 @@ TEST(Attention, CausalBehindAPrefix) {
 }
 TEST(Attention, CausalRowsBeforeTheFirstKeySeeNothing) {
   check({.heads = 2, .kv_heads = 1, .head_dim = 4, .keys = 3, .causal = 1}, 6, 8, -1);
+}
+TEST(Attention, WindowHidesOldKeys) {
+  check({.heads = 2, .kv_heads = 1, .head_dim = 4, .keys = 7, .causal = 1, .window = 3}, 7, 7, -1);
+  check({.heads = 2, .kv_heads = 2, .head_dim = 4, .keys = 4, .causal = 1, .window = 5}, 4, 16, 9);
+  check({.heads = 2, .kv_heads = 2, .head_dim = 4, .keys = 1, .causal = 1, .window = 1}, 1, 16, 9);
 }
 TEST(Attention, SegmentsSeeOnlyThemselves) {
   check({.heads = 4, .kv_heads = 2, .head_dim = 4, .segments = 3, .keys = 5}, 5, 7, -1);
