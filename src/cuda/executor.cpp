@@ -70,19 +70,23 @@ void Executor::place_memory(WeightStore& weights) {
 
   std::vector<size_t> offset(program_.tensors.size(), 0);
   std::vector<bool> used(program_.tensors.size(), false);
-  for_each_root(program_, [&](int root) {
-    if (used[size_t(root)]) return;
-    used[size_t(root)] = true;
-    const TensorInfo& t = program_.info(root);
+  for_each_root(program_, [&](int root) { used[size_t(root)] = true; });
+  for (size_t id = 0; id < used.size(); ++id) {  // by id: programs that share a state agree on its layout
+    const TensorInfo& t = program_.tensors[id];
     size_t* total = t.kind == Kind::state      ? &state_bytes_
                     : t.kind == Kind::constant ? &constant_bytes_
                                                : nullptr;
-    if (total == nullptr) return;
-    offset[size_t(root)] = *total;
+    if (total == nullptr || !used[id]) continue;
+    offset[id] = *total;
     *total += aligned(t.bytes());
-  });
-  state_ = allocate(state_bytes_, "the cache");
-  checked(cudaMemset(state_.get(), 0, std::max<size_t>(state_bytes_, 1)));
+  }
+  if (const Executor* other = options_.state_of) {
+    check(other->state_bytes_ == state_bytes_, "programs that share a state have the same state tensors");
+    state_ = other->state_;
+  } else {
+    state_ = allocate(state_bytes_, "the cache");
+    checked(cudaMemset(state_.get(), 0, std::max<size_t>(state_bytes_, 1)));
+  }
   constants_ = allocate(constant_bytes_ + 256, "folded constants");
 
   std::vector<std::byte> host(constant_bytes_);
@@ -177,6 +181,7 @@ void Executor::upload_inputs() {
 }
 
 void Executor::download_outputs() {
+  if (plan_.output_bytes == 0) return;
   checked(cudaMemcpyAsync(host_out_.get(), static_cast<std::byte*>(arena_.get()) + plan_.output_begin,
                           size_t(plan_.output_bytes), cudaMemcpyDeviceToHost, stream_));
 }

@@ -17,6 +17,8 @@ struct ExecutorOptions {
   std::map<std::string, std::string> force;  // op → implementation, or "-name,-name" to exclude
   bool poison = false;                       // eager runs fill the arena with NaN first
   bool stage_times = true;                   // record an event at the borders of stages
+  const class Executor* state_of =
+      nullptr;  // share the state of this program, which has the same state tensors
 };
 
 class Executor {
@@ -64,7 +66,8 @@ class Executor {
   Device device_;
   ExecutorOptions options_;
   Plan plan_;
-  Memory arena_, state_, constants_, workspace_, host_in_, host_out_;
+  std::shared_ptr<void> state_;
+  Memory arena_, constants_, workspace_, host_in_, host_out_;
   size_t state_bytes_ = 0, constant_bytes_ = 0, workspace_bytes_ = 0;
   std::vector<void*> address_;       // by tensor id
   std::vector<std::string> chosen_;  // by line

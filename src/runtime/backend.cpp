@@ -122,12 +122,16 @@ Runner::Runner(std::shared_ptr<Backend> backend, std::unique_ptr<Program> progra
   stage_ms_.assign(program_->stages.size(), NAN);
 #ifdef FLASHRT_WITH_CUDA
   if (backend_->gpu_) {
-    executors_->gpu.emplace(*program_, backend_->gpu_->device, backend_->gpu_->weights,
-                            cuda::ExecutorOptions{.force = force, .poison = options.poison});
+    executors_->gpu.emplace(
+        *program_, backend_->gpu_->device, backend_->gpu_->weights,
+        cuda::ExecutorOptions{.force = force,
+                              .poison = options.poison,
+                              .state_of = options.state_of ? &*options.state_of->executors_->gpu : nullptr});
     return;
   }
 #endif
-  executors_->cpu.emplace(*program_, options.poison);
+  executors_->cpu.emplace(*program_, options.poison,
+                          options.state_of ? &*options.state_of->executors_->cpu : nullptr);
 }
 
 Runner::~Runner() = default;

@@ -15,6 +15,8 @@ namespace flashrt {
 enum class Precision { automatic, f32, bf16, f16 };  // automatic: bf16 on a GPU, f32 on the CPU
 Precision parse_precision(std::string_view text);    // throws Error(input) naming the choices
 
+class Runner;
+
 // A chosen device with the weights that its programs share.
 class Backend {
  public:
@@ -43,6 +45,7 @@ struct RunnerOptions {
   std::vector<std::pair<std::string, std::string>> force;  // op → implementation
   const Backend* fuse_for =
       nullptr;  // fuse what this device supports, so that lines correspond; null: the own one
+  const Runner* state_of = nullptr;  // a program of the same backend and state tensors: share its state
 };
 
 // One built program: recorded lines in, memory and launches ready.

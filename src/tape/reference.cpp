@@ -103,7 +103,7 @@ void run_reference_line(const Program& program, const Line& line, std::span<void
   }
 }
 
-ReferenceExecutor::ReferenceExecutor(Program& program, bool poison)
+ReferenceExecutor::ReferenceExecutor(Program& program, bool poison, const ReferenceExecutor* state_of)
     : program_(program), plan_(plan_memory(program)), poison_(poison) {
   arena_.resize(size_t(plan_.arena_bytes));
   data_.assign(program.tensors.size(), nullptr);
@@ -127,7 +127,9 @@ ReferenceExecutor::ReferenceExecutor(Program& program, bool poison)
       state_bytes += int64_t(program.tensors[id].bytes() + 63) / 64 * 64;
     }
   }
-  state_.resize(size_t(state_bytes));
+  state_ =
+      state_of != nullptr ? state_of->state_ : std::make_shared<std::vector<std::byte>>(size_t(state_bytes));
+  check(state_->size() == size_t(state_bytes), "programs that share a state have the same state tensors");
 
   for (size_t id = 0; id < program.tensors.size(); ++id) {
     const size_t root = size_t(program.root(int(id)));
@@ -145,7 +147,7 @@ ReferenceExecutor::ReferenceExecutor(Program& program, bool poison)
         memory = reinterpret_cast<std::byte*>(const_cast<float*>(base.values->data()));
         offset = offset / int64_t(size_of(base.dtype)) * int64_t(sizeof(float));  // held as f32
         break;
-      case Kind::state: memory = state_.data() + state_offset[root]; break;
+      case Kind::state: memory = state_->data() + state_offset[root]; break;
       default:
         if (plan_.offset[root] < 0) continue;
         memory = arena_.data() + plan_.offset[root];

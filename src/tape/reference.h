@@ -43,7 +43,9 @@ class RefCall {
 class ReferenceExecutor {
  public:
   // Plans memory and prepares every conversion; the program must outlive the executor.
-  explicit ReferenceExecutor(Program& program, bool poison = false);
+  // `state_of`: a program with the same state tensors, whose memory this one shares; may die first.
+  explicit ReferenceExecutor(Program& program, bool poison = false,
+                             const ReferenceExecutor* state_of = nullptr);
 
   // The caller's side of an input or output; valid until the executor dies.
   std::span<std::byte> input(std::string_view name);
@@ -55,13 +57,14 @@ class ReferenceExecutor {
   const void* data(int id) const { return data_[size_t(id)]; }
   void* data(int id) { return data_[size_t(id)]; }
   const Plan& plan() const { return plan_; }
-  size_t bytes() const { return arena_.size() + state_.size() + scratch_.size() * sizeof(float); }
+  size_t bytes() const { return arena_.size() + state_->size() + scratch_.size() * sizeof(float); }
 
  private:
   Program& program_;
   Plan plan_;
   bool poison_;
-  std::vector<std::byte> arena_, state_;
+  std::vector<std::byte> arena_;
+  std::shared_ptr<std::vector<std::byte>> state_;
   std::vector<float> scratch_;
   std::vector<void*> data_;                    // by tensor id
   std::vector<std::vector<float>> converted_;  // weights read as f32, by tensor id
