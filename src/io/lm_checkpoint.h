@@ -1,0 +1,28 @@
+// A language model's directory as Hugging Face writes it: configurations, weights, tokenizer.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/lm_config.h"
+#include "io/safetensors.h"
+
+namespace flashrt {
+
+struct LmCheckpoint {
+  std::string path;  // of the directory
+  LmConfig config;
+  LmGeneration generation;  // of generation_config.json; without it the end tokens of config.json
+  TensorStore store;        // keeps the files mapped
+  std::vector<std::string> warnings;
+};
+
+// Throws Error(input). Tensors that are missing, misshapen or of a type that is not a weight's are one error
+// that names them all.
+LmCheckpoint load_lm_checkpoint(const std::string& directory);
+
+// Whether the directory's config.json names one of the families that load_lm_checkpoint reads.
+bool is_lm_directory(const std::string& directory);
+
+}  // namespace flashrt

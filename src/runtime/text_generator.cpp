@@ -1,0 +1,242 @@
+// Prefill in buckets, decode one by one, and the answer's text with its ends.
+#include "runtime/text_generator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/error.h"
+#include "io/tokenizer_stream.h"
+
+namespace flashrt {
+
+namespace {
+
+// Rows of the prefill programs. A prompt's last piece is padded to the next of them.
+constexpr int64_t kBuckets[] = {16, 128, 512};
+
+template <class T>
+std::span<T> as(std::span<std::byte> bytes) {
+  return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
+
+std::span<const float> logits_of(const Runner& runner) {
+  const auto bytes = runner.output("logits");
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+// The smallest bucket that holds `count` tokens, else the largest; 1 when none has room.
+int64_t bucket_for(int64_t count, int64_t room) {
+  int64_t best = 1;
+  for (int64_t bucket : kBuckets) {
+    if (bucket > room) break;
+    best = bucket;
+    if (bucket >= count) break;
+  }
+  return count <= 1 ? 1 : best;
+}
+
+using Clock = std::chrono::steady_clock;
+double ms_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+}  // namespace
+
+WeightSource checkpoint_weights(const LmCheckpoint& checkpoint) {
+  return [&checkpoint](const std::string& name) {
+    const TensorView* tensor = checkpoint.store.find(name);
+    if (tensor == nullptr) fail("{}: the tensor {} is missing", checkpoint.path, name);
+    const int64_t size = element_count(*tensor);
+    Weight weight{.name = name};
+    weight.shape =
+        tensor->shape.size() < 2 ? Shape{1, size} : Shape{tensor->shape[0], size / tensor->shape[0]};
+    weight.parts = {{tensor->bytes.data(), tensor->dtype, weight.shape.rows, weight.shape.cols}};
+    return weight;
+  };
+}
+
+LmEngine::LmEngine(LmConfig config, WeightSource weights, std::shared_ptr<Backend> backend, int64_t context,
+                   RunnerOptions options)
+    : config_(std::move(config)),
+      weights_(std::move(weights)),
+      backend_(std::move(backend)),
+      context_(context),
+      options_(std::move(options)) {
+  if (context < 1) fail("context: expected at least 1, found {}", context);
+  runner(1);
+}
+
+// Decode is built first and owns the cache; the others share it.
+Runner& LmEngine::runner(int64_t rows) {
+  std::unique_ptr<Runner>& slot = runners_[rows];
+  if (!slot) {
+    auto program = std::make_unique<Program>(backend_->compute());
+    record_llama(*program, config_, weights_, {.rows = rows, .capacity = context_, .logits = rows == 1});
+    RunnerOptions options = options_;
+    if (rows != 1) options.state_of = runners_.at(1).get();
+    slot = std::make_unique<Runner>(backend_, std::move(program), options);
+  }
+  return *slot;
+}
+
+void LmEngine::require_known(std::span<const int32_t> ids) const {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= config_.vocab) {
+      fail("token {}: {} is outside the model's vocabulary of {}", i, ids[i], config_.vocab);
+    }
+  }
+}
+
+void LmEngine::run(Runner& runner, std::span<const int32_t> ids) {
+  const auto slots = as<int32_t>(runner.input("token_ids"));
+  std::ranges::fill(slots, 0);
+  std::ranges::copy(ids, slots.begin());
+  as<int32_t>(runner.input("position"))[0] = int32_t(position());
+  if (!runner.run()) fail_device("running the model: {}", runner.error());
+  tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+}
+
+std::span<const float> LmEngine::extend(std::span<const int32_t> ids) {
+  if (ids.empty()) fail("the prompt is empty: expected at least one token");
+  require_known(ids);
+  if (int64_t(ids.size()) > context_ - position()) {
+    fail("{} tokens after {} do not fit the context of {}", ids.size(), position(), context_);
+  }
+  while (ids.size() > 1) {
+    const int64_t before_last = int64_t(ids.size()) - 1;
+    const int64_t rows = bucket_for(before_last, context_ - position());
+    const size_t count = size_t(std::min(rows, before_last));
+    run(runner(rows), ids.first(count));
+    ids = ids.subspan(count);
+  }
+  run(runner(1), ids);
+  return logits_of(runner(1));
+}
+
+void LmEngine::rewind(int64_t position) {
+  check(position >= 0 && position <= this->position(), "rewind: a position that was reached");
+  tokens_.resize(size_t(position));
+}
+
+std::vector<float> LmEngine::all_logits(std::span<const int32_t> ids) {
+  require_known(ids);
+  if (ids.empty()) fail("the text is empty: expected at least one token");
+  const int64_t rows = int64_t(ids.size());
+  auto program = std::make_unique<Program>(backend_->compute());
+  record_llama(*program, config_, weights_, {.rows = rows, .capacity = rows});
+  Runner whole(backend_, std::move(program), options_);
+  std::ranges::copy(ids, as<int32_t>(whole.input("token_ids")).begin());
+  as<int32_t>(whole.input("position"))[0] = 0;
+  if (!whole.run()) fail_device("running the model: {}", whole.error());
+  const auto logits = logits_of(whole);
+  return {logits.begin(), logits.end()};
+}
+
+// ---- answers ----
+
+const char* name_of(StopReason reason) {
+  switch (reason) {
+    case StopReason::end_token: return "end_token";
+    case StopReason::stop_string: return "stop_string";
+    case StopReason::token_limit: return "token_limit";
+    case StopReason::context_full: return "context_full";
+    case StopReason::cancelled: return "cancelled";
+  }
+  return "";
+}
+
+StopFilter::StopFilter(std::vector<std::string> stop) : stop_(std::move(stop)) {
+  for (const std::string& one : stop_) {
+    if (one.empty()) fail("stop string: expected some text, found none");
+  }
+}
+
+std::string StopFilter::push(std::string_view text) {
+  if (stopped_) return "";
+  held_ += text;
+  size_t end = held_.npos;
+  for (const std::string& one : stop_) end = std::min(end, held_.find(one));
+  if (end != held_.npos) {
+    stopped_ = true;
+    std::string certain = held_.substr(0, end);
+    held_.clear();
+    return certain;
+  }
+  size_t keep = 0;  // the longest end that begins a stop string
+  for (const std::string& one : stop_) {
+    for (size_t n = std::min(one.size() - 1, held_.size()); n > keep; --n) {
+      if (held_.ends_with(std::string_view(one).substr(0, n))) keep = n;
+    }
+  }
+  std::string certain = held_.substr(0, held_.size() - keep);
+  held_.erase(0, certain.size());
+  return certain;
+}
+
+std::string StopFilter::finish() { return stopped_ ? "" : std::exchange(held_, {}); }
+
+namespace {
+
+// Keeps what the cache shares with the prompt, and computes the rest.
+std::span<const float> take_prompt(LmEngine& engine, std::span<const int32_t> prompt, TextResult& result) {
+  if (prompt.empty()) fail("the prompt is empty: expected at least one token");
+  if (int64_t(prompt.size()) > engine.context()) {
+    fail("the prompt has {} tokens, the context holds {}", prompt.size(), engine.context());
+  }
+  const auto known = engine.tokens();
+  const size_t shared = size_t(std::ranges::mismatch(known, prompt).in1 - known.begin());
+  engine.rewind(int64_t(std::min(shared, prompt.size() - 1)));
+  result.prompt_tokens = int64_t(prompt.size());
+  result.reused_tokens = engine.position();
+  return engine.extend(prompt.subspan(size_t(engine.position())));
+}
+
+}  // namespace
+
+TextResult generate(LmEngine& engine, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                    const TextOptions& options, const std::function<void(std::string_view)>& emit,
+                    const std::atomic<bool>* cancel) {
+  TextResult result;
+  Sampler sampler(options.sampler, engine.config().vocab);
+  StopFilter filter(options.stop);
+  TextStream stream(tokenizer);
+  const auto send = [&](const std::string& text) {
+    result.text += text;
+    if (emit && !text.empty()) emit(text);
+  };
+  Clock::time_point begin = Clock::now();
+  std::span<const float> logits = take_prompt(engine, prompt, result);
+  sampler.see(prompt);
+  while (int64_t(result.ids.size()) < options.max_tokens) {
+    const int32_t id = sampler.pick(logits);
+    if (result.ids.empty()) result.first_token_ms = ms_since(begin), begin = Clock::now();
+    if (std::ranges::find(options.end_tokens, id) != options.end_tokens.end()) {
+      result.reason = StopReason::end_token;
+      break;
+    }
+    result.ids.push_back(id);
+    result.log_probabilities.push_back(sampler.log_probability());
+    send(filter.push(id < tokenizer.vocab_size() ? stream.push(id) : ""));
+    if (filter.stopped())
+      result.reason = StopReason::stop_string;
+    else if (cancel != nullptr && *cancel)
+      result.reason = StopReason::cancelled;
+    else if (int64_t(result.ids.size()) == options.max_tokens)
+      break;
+    else if (engine.position() == engine.context())
+      result.reason = StopReason::context_full;
+    else {
+      logits = engine.extend({&id, 1});
+      continue;
+    }
+    break;
+  }
+  result.decode_ms = ms_since(begin);
+  send(filter.push(stream.finish()));
+  if (filter.stopped()) result.reason = StopReason::stop_string;
+  send(filter.finish());
+  return result;
+}
+
+}  // namespace flashrt
