@@ -20,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   NetworkOptions network;
   DeviceOptions device;
-  int64_t views = 2, text_tokens = 10, horizon = 10;
+  ShapeOptions shape{.views = 2, .text_tokens = 10, .horizon = 10};
   int calls = 200, warmup = 20;
   double hz = 0;
   int replays = 0;
@@ -82,10 +82,7 @@ int run(const Options& options) {
   const PolicyConfig& c = network.config;
   const auto backend = options.device.open();
   PolicyEngine engine(c, network.weights, backend, options.device.runner_options());
-  const PolicyShape shape{.views = options.views,
-                          .text_tokens = options.text_tokens,
-                          .horizon = options.horizon,
-                          .steps = c.steps};
+  const PolicyShape shape = options.shape.shape(c);
   Runner& runner = engine.runner(shape);
   fill_random_inputs(runner, c, 0);
   Call call(runner);
@@ -116,9 +113,9 @@ int run(const Options& options) {
                                                                 : "random " + options.network.random},
                      {"device", backend->name()},
                      {"precision", name_of(backend->compute())},
-                     {"views", options.views},
-                     {"prompt_tokens", options.text_tokens},
-                     {"horizon", options.horizon},
+                     {"views", shape.views},
+                     {"prompt_tokens", shape.text_tokens},
+                     {"horizon", shape.horizon},
                      {"steps", c.steps},
                      {"calls", options.calls},
                      {"warmup", options.warmup},
@@ -182,7 +179,7 @@ int run(const Options& options) {
   }
   const auto& w = out["wall_ms"];
   fmt::print("{}, {} views, {} prompt tokens, horizon {}, {} steps, {} on {}\n",
-             out["network"].get<std::string>(), options.views, options.text_tokens, options.horizon, c.steps,
+             out["network"].get<std::string>(), shape.views, shape.text_tokens, shape.horizon, c.steps,
              name_of(backend->compute()), backend->name());
   fmt::print("host wall  p50 {:.3f}  p95 {:.3f}  p99 {:.3f}  max {:.3f} ms over {} calls ({:.1f} Hz)\n",
              w["p50"].get<double>(), w["p95"].get<double>(), w["p99"].get<double>(), w["max"].get<double>(),
@@ -226,13 +223,7 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App& command = *app.add_subcommand("bench", "Measure the latency of a policy call, host to host");
   options->network.add_to(command, true);
-  command.add_option("--views", options->views, "Cameras")->capture_default_str()->check(CLI::Range(1, 16));
-  command.add_option("--prompt-tokens", options->text_tokens, "Prompt tokens")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 4096));
-  command.add_option("--horizon", options->horizon, "Actions of a chunk")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 4096));
+  options->shape.add_to(command);
   command.add_option("--calls", options->calls, "Timed calls, back to back")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));

@@ -23,7 +23,9 @@ void DeviceOptions::add_to(CLI::App& app) {
       ->capture_default_str();
   app.add_flag("!--no-fuse", fuse, "Keep every recorded line: no fusion patterns");
   app.add_option("--threads", threads, "CPU threads (0: all)")->check(CLI::Range(0, 1024));
-  app.add_option("--use", implementations, "Force an implementation, as op=name, or exclude some, as op=-name,-name (see `flashrt profile`)");
+  app.add_option(
+      "--use", implementations,
+      "Force an implementation, as op=name, or exclude some, as op=-name,-name (see `flashrt profile`)");
 }
 
 std::shared_ptr<Backend> DeviceOptions::open() const {
@@ -55,6 +57,23 @@ void NetworkOptions::add_to(CLI::App& app, bool allow_random) {
     path->required();
   }
   app.add_option("--steps", steps, "Denoising steps (0: the checkpoint's)")->check(CLI::Range(0, 1000));
+}
+
+void ShapeOptions::add_to(CLI::App& app) {
+  const auto add = [&](const char* name, int64_t& value, const char* text, int64_t most) {
+    app.add_option(name, value, text)->capture_default_str()->check(CLI::Range(int64_t{0}, most));
+  };
+  add("--views", views, "Cameras (0: all of the checkpoint's)", 16);
+  add("--prompt-tokens", text_tokens, "Prompt tokens (0: the checkpoint's room)", 4096);
+  add("--horizon", horizon, "Actions of a chunk (0: the checkpoint's)", 4096);
+}
+
+PolicyShape ShapeOptions::shape(const PolicyConfig& config) const {
+  const auto cameras = std::max<int64_t>(1, int64_t(config.cameras.size()));
+  return {.views = views > 0 ? views : cameras,
+          .text_tokens = text_tokens > 0 ? text_tokens : config.max_prompt_tokens,
+          .horizon = horizon > 0 ? horizon : config.horizon,
+          .steps = config.steps};
 }
 
 PolicyConfig published_config(const std::string& family) {

@@ -35,6 +35,14 @@ struct NetworkOptions {
   void add_to(CLI::App& app, bool allow_random);
 };
 
+// --views, --prompt-tokens, --horizon: the shapes of a program. 0: as the checkpoint says.
+struct ShapeOptions {
+  int64_t views = 0, text_tokens = 0, horizon = 0;
+
+  void add_to(CLI::App& app);
+  PolicyShape shape(const PolicyConfig& config) const;
+};
+
 struct Network {
   std::unique_ptr<PolicyCheckpoint> checkpoint;  // null for random weights
   PolicyConfig config;

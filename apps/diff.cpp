@@ -13,7 +13,7 @@ struct Options {
   NetworkOptions network;
   DeviceOptions device;
   std::string file;
-  int64_t views = 2, text_tokens = 0, horizon = 0;
+  ShapeOptions shape{.views = 2};
   double tolerance = 0.05;
   bool all = false, json = false;
 };
@@ -34,11 +34,7 @@ int run(const Options& options) {
   const auto prepared = [&](PolicyEngine& e) -> Runner& {
     if (!options.file.empty()) return load_case(e, read_policy_case(options.file));
     const PolicyConfig& c = network.config;
-    Runner& runner =
-        e.runner({.views = options.views,
-                  .text_tokens = options.text_tokens > 0 ? options.text_tokens : c.max_prompt_tokens,
-                  .horizon = options.horizon > 0 ? options.horizon : c.horizon,
-                  .steps = c.steps});
+    Runner& runner = e.runner(options.shape.shape(c));
     fill_random_inputs(runner, c, 0);
     return runner;
   };
@@ -108,11 +104,7 @@ void add_diff(CLI::App& app) {
       *app.add_subcommand("diff", "Compare the device with the CPU definition after every line");
   options->network.add_to(command, true);
   command.add_option("--case", options->file, "Inputs of a case file instead of random ones");
-  command.add_option("--views", options->views, "Cameras")->capture_default_str()->check(CLI::Range(1, 16));
-  command.add_option("--prompt-tokens", options->text_tokens, "Prompt tokens (0: the checkpoint's)")
-      ->check(CLI::Range(0, 4096));
-  command.add_option("--horizon", options->horizon, "Actions of a chunk (0: the checkpoint's)")
-      ->check(CLI::Range(0, 4096));
+  options->shape.add_to(command);
   command.add_option("--tol", options->tolerance, "Relative error that counts as a divergence")
       ->capture_default_str();
   command.add_flag("--all", options->all, "Print every line, not only those that diverge");

@@ -10,7 +10,7 @@ namespace {
 struct Options {
   NetworkOptions network;
   DeviceOptions device;
-  int64_t views = 0, text_tokens = 0, horizon = 0;
+  ShapeOptions shape;
   bool tape = false, memory = false, json = false;
 };
 
@@ -79,11 +79,7 @@ int run(const Options& options) {
     PolicyEngine engine(network.config, network.weights, options.device.open(),
                         options.device.runner_options());
     const PolicyConfig& c = network.config;
-    const Runner& runner = engine.runner(
-        {.views = options.views > 0 ? options.views : int64_t(std::max<size_t>(1, c.cameras.size())),
-         .text_tokens = options.text_tokens > 0 ? options.text_tokens : c.max_prompt_tokens,
-         .horizon = options.horizon > 0 ? options.horizon : c.horizon,
-         .steps = c.steps});
+    const Runner& runner = engine.runner(options.shape.shape(c));
     out["program"] = {{"lines", runner.program().lines.size()},
                       {"folded", runner.folded},
                       {"dropped", runner.dropped},
@@ -114,12 +110,7 @@ void add_inspect(CLI::App& app) {
   options->network.add_to(command, true);
   command.add_flag("--tape", options->tape, "The program, line by line, after all passes");
   command.add_flag("--memory", options->memory, "Every buffer with its lifetime and offset");
-  command.add_option("--views", options->views, "Cameras (0: all of the checkpoint's)")
-      ->check(CLI::Range(0, 16));
-  command.add_option("--prompt-tokens", options->text_tokens, "Room for the prompt (0: the checkpoint's)")
-      ->check(CLI::Range(0, 4096));
-  command.add_option("--horizon", options->horizon, "Actions of a chunk (0: the checkpoint's)")
-      ->check(CLI::Range(0, 4096));
+  options->shape.add_to(command);
   command.add_flag("--json", options->json, "Print JSON");
   options->device.add_to(command);
   on_run(command, [options] { return run(*options); });

@@ -15,7 +15,7 @@ namespace {
 struct Options {
   NetworkOptions network;
   DeviceOptions device;
-  int64_t views = 2, text_tokens = 0, horizon = 0;
+  ShapeOptions shape{.views = 2};
   int repeats = 5, top = 40;
   bool all = false, json = false;
   double bandwidth = 4.6, tensor = 790;  // TB/s, TFLOP/s
@@ -26,11 +26,7 @@ int run(const Options& options) {
   PolicyEngine engine(network.config, network.weights, options.device.open(),
                       options.device.runner_options());
   const PolicyConfig& c = network.config;
-  Runner& runner =
-      engine.runner({.views = options.views,
-                     .text_tokens = options.text_tokens > 0 ? options.text_tokens : c.max_prompt_tokens,
-                     .horizon = options.horizon > 0 ? options.horizon : c.horizon,
-                     .steps = c.steps});
+  Runner& runner = engine.runner(options.shape.shape(c));
   fill_random_inputs(runner, c, 0);
   const std::vector<float> ms = runner.profile(options.repeats);
   std::vector<size_t> order(ms.size());
@@ -86,11 +82,7 @@ void add_profile(CLI::App& app) {
   CLI::App& command =
       *app.add_subcommand("profile", "Time every line of the program alone, against the roofline");
   options->network.add_to(command, true);
-  command.add_option("--views", options->views, "Cameras")->capture_default_str()->check(CLI::Range(1, 16));
-  command.add_option("--prompt-tokens", options->text_tokens, "Prompt tokens (0: the checkpoint's)")
-      ->check(CLI::Range(0, 4096));
-  command.add_option("--horizon", options->horizon, "Actions of a chunk (0: the checkpoint's)")
-      ->check(CLI::Range(0, 4096));
+  options->shape.add_to(command);
   command.add_option("--repeats", options->repeats, "Runs; the median counts")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));

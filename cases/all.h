@@ -18,5 +18,6 @@ std::vector<Case> embedding_cases();
 std::vector<Case> image_patches_cases();
 std::vector<Case> time_embedding_cases();
 std::vector<Case> euler_step_cases();
+std::vector<Case> flow_step_cases();
 
 }  // namespace flashrt
