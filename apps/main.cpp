@@ -4,6 +4,7 @@
 #include <new>
 
 #include "apps/command.h"
+#include "apps/generate.h"
 
 int main(int argc, char** argv) {
   using namespace flashrt;
@@ -22,6 +23,8 @@ int main(int argc, char** argv) {
   apps::add_synth(app);
   apps::add_demo(app);
   apps::add_eval(app);
+  apps::add_generate(app);
+  apps::add_chat(app);
   try {
     app.parse(argc, argv);
     if (quiet) g_log_level = LogLevel::warn;

@@ -41,6 +41,11 @@ std::string case_kind(const std::string& path) {
 LmCase read_lm_case(const std::string& path) {
   if (case_kind(path) != "lm") fail("{}: metadata kind: expected lm, found policy", path);
   const SafetensorsFile file(path);
+  if (const auto format = file.metadata().find("format");
+      format == file.metadata().end() || format->second != "flashrt-case-1") {
+    fail("{}: metadata format: expected flashrt-case-1, found {}", path,
+         format == file.metadata().end() ? "none" : format->second);
+  }
   LmCase result;
   std::vector<int64_t> shape;
   result.token_ids = values_of<int32_t>(file, "in.token_ids", DType::i32, 1);
