@@ -1,0 +1,96 @@
+// The generation loop around a tiny model: stop strings in pieces, the engine's limits, memory that does not
+// grow.
+#include "runtime/text_generator.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace flashrt {
+namespace {
+
+std::string filtered(const std::vector<std::string>& stop, const std::vector<std::string>& pieces) {
+  StopFilter filter(stop);
+  std::string text;
+  for (const std::string& piece : pieces) text += filter.push(piece);
+  return text + filter.finish();
+}
+
+TEST(StopFilter, EndsBeforeTheFirstStopString) {
+  EXPECT_EQ(filtered({}, {"a", "b"}), "ab");
+  EXPECT_EQ(filtered({"END"}, {"one E", "N", "D two"}), "one ");
+  EXPECT_EQ(filtered({"END"}, {"one EN", "ding"}), "one ENding");
+  EXPECT_EQ(filtered({"END"}, {"one EEN", "D"}), "one E");
+  EXPECT_EQ(filtered({"two", "one"}, {"zero one two"}), "zero ");
+  EXPECT_EQ(filtered({"END"}, {"tail EN"}), "tail EN");
+  EXPECT_EQ(filtered({"aab"}, {"a", "a", "a", "b"}), "a");
+  EXPECT_THROW(StopFilter({""}), Error);
+}
+
+TEST(StopFilter, HoldsBackOnlyWhatMayStop) {
+  StopFilter filter({"END"});
+  EXPECT_EQ(filter.push("one E"), "one ");
+  EXPECT_EQ(filter.push("x"), "Ex");
+  EXPECT_FALSE(filter.stopped());
+  EXPECT_EQ(filter.push("END"), "");
+  EXPECT_TRUE(filter.stopped());
+  EXPECT_EQ(filter.push("more"), "");
+}
+
+struct Tiny {
+  LmCheckpoint checkpoint = load_lm_checkpoint(FLASHRT_TEST_DATA "/lm/llama_tied_biased");
+  LmEngine engine{checkpoint.config, checkpoint_weights(checkpoint), Backend::open("cpu", Precision::f32),
+                  40};
+};
+
+std::string error_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.exit_code(), 2);
+    return e.what();
+  }
+  return "";
+}
+
+TEST(LmEngine, RefusesWhatDoesNotFit) {
+  Tiny tiny;
+  EXPECT_NE(error_of([&] { tiny.engine.extend({}); }).find("empty"), std::string::npos);
+  EXPECT_NE(error_of([&] { tiny.engine.extend(std::vector<int32_t>{1, 61}); }).find("61"), std::string::npos);
+  EXPECT_NE(error_of([&] { tiny.engine.extend(std::vector<int32_t>(41, 5)); }).find("context of 40"),
+            std::string::npos);
+  EXPECT_EQ(tiny.engine.position(), 0);
+  tiny.engine.extend(std::vector<int32_t>(40, 5));
+  EXPECT_EQ(tiny.engine.position(), 40);
+  EXPECT_NE(error_of([&] { tiny.engine.extend(std::vector<int32_t>{5}); }).find("after 40"),
+            std::string::npos);
+}
+
+TEST(LmEngine, APromptThatBeginsAlikeIsReused) {
+  Tiny tiny;
+  const Tokenizer tokenizer = Tokenizer::load(FLASHRT_TEST_DATA "/tokenizer/byte_qwen.json");
+  const TextOptions options{.max_tokens = 3};
+  const std::vector<int32_t> first{5, 6, 7, 8}, second{5, 6, 9};
+  const TextResult a = generate(tiny.engine, tokenizer, first, options);
+  EXPECT_EQ(a.reused_tokens, 0);
+  EXPECT_EQ(a.ids.size(), 3u);
+  EXPECT_EQ(generate(tiny.engine, tokenizer, second, options).reused_tokens, 2);
+  const TextResult again = generate(tiny.engine, tokenizer, first, options);
+  EXPECT_EQ(again.reused_tokens, 2);
+  EXPECT_EQ(again.ids, a.ids);
+  EXPECT_EQ(generate(tiny.engine, tokenizer, first, options).reused_tokens, 3)
+      << "the last token gives the logits";
+}
+
+TEST(LmEngine, CancelEndsTheAnswer) {
+  Tiny tiny;
+  const Tokenizer tokenizer = Tokenizer::load(FLASHRT_TEST_DATA "/tokenizer/byte_qwen.json");
+  const std::atomic<bool> cancel{true};
+  const std::vector<int32_t> prompt{5};
+  const TextResult r = generate(tiny.engine, tokenizer, prompt, {.max_tokens = 9}, {}, &cancel);
+  EXPECT_EQ(r.reason, StopReason::cancelled);
+  EXPECT_EQ(r.ids.size(), 1u);
+}
+
+}  // namespace
+}  // namespace flashrt
