@@ -10,8 +10,8 @@ namespace flashrt {
 float activate(Activation kind, float x) {
   switch (kind) {
     case Activation::gelu:
-    case Activation::geglu:
-      return 0.5f * x * (1.f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case Activation::geglu:  // (1 + tanh(u))/2 = sigmoid(2u)
+      return x / (1.f + std::exp(-1.5957691216057308f * (x + 0.044715f * x * x * x)));
     case Activation::silu:
     case Activation::swiglu: return x / (1.f + std::exp(-x));
     default: return x;

@@ -7,7 +7,7 @@
 #include "base/threads.h"
 
 #if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define FLASHRT_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define FLASHRT_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FLASHRT_CLONES
 #endif
@@ -19,10 +19,12 @@ namespace {
 constexpr int kLanes = 16;
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
-inline float sum(const Lanes& v) {
-  float s = 0;
-  for (int i = 0; i < kLanes; ++i) s += v[i];
-  return s;
+// Halves the vector four times: four additions instead of fifteen.
+inline __attribute__((always_inline)) float sum(const Lanes& v) {
+  Lanes s = v + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  s += __builtin_shufflevector(s, s, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  s += __builtin_shufflevector(s, s, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  return s[0] + s[1];
 }
 
 // y[i·y_stride + j] = x_i · w_j for R rows of x and C rows of w.
@@ -46,6 +48,27 @@ inline __attribute__((always_inline)) void tile(const float* x, int64_t x_stride
       y[i * y_stride + j] = s;
     }
   }
+}
+
+// y[i, 0 … 15] = x_i · w for R rows of x and 16 rows of w, given as columns [k, 16].
+template <int R>
+inline __attribute__((always_inline)) void column_tile(const float* x, int64_t x_stride, const float* columns,
+                                                       int64_t k, float* y, int64_t y_stride) {
+  Lanes acc[R] = {};
+  for (int64_t c = 0; c < k; ++c) {
+    const Lanes w = *reinterpret_cast<const Lanes*>(columns + c * kLanes);
+    for (int i = 0; i < R; ++i) acc[i] += x[i * x_stride + c] * w;
+  }
+  for (int i = 0; i < R; ++i) *reinterpret_cast<Lanes*>(y + i * y_stride) = acc[i];
+}
+
+// The same product for many rows: turning the block on its side once spares the sums across lanes.
+FLASHRT_CLONES void multiply_columns(const float* x, int64_t rows, int64_t x_stride, const float* columns,
+                                     int64_t k, float* y, int64_t y_stride) {
+  int64_t i = 0;
+  for (; i + 8 <= rows; i += 8)
+    column_tile<8>(x + i * x_stride, x_stride, columns, k, y + i * y_stride, y_stride);
+  for (; i < rows; ++i) column_tile<1>(x + i * x_stride, x_stride, columns, k, y + i * y_stride, y_stride);
 }
 
 // All rows of x against `count` widened rows of w.
@@ -105,16 +128,24 @@ void add_scaled(float* y, const float* x, float s, int64_t n) { add_scaled_clone
 void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Weight& w, DType rounded,
                        float* y) {
   const int64_t k = w.shape.cols, n = w.shape.rows;
-  constexpr int64_t kBlock = 16;
+  constexpr int64_t kBlock = kLanes, kManyRows = 24;
   int64_t first = 0;
   for (const Weight::Part& part : w.parts) {
     parallel_for((part.rows + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
       thread_local std::vector<float> block;  // grows to the widest matrix once
-      if (block.size() < size_t(kBlock * k)) block.resize(size_t(kBlock * k));
+      if (block.size() < size_t(2 * kBlock * k)) block.resize(size_t(2 * kBlock * k));
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b * kBlock, count = std::min(kBlock, part.rows - row);
         for (int64_t j = 0; j < count; ++j) widen(part, row + j, k, rounded, block.data() + j * k);
-        multiply_block(x, rows, x_stride, block.data(), count, k, y + first + row, n);
+        if (rows < kManyRows || count < kBlock) {
+          multiply_block(x, rows, x_stride, block.data(), count, k, y + first + row, n);
+          continue;
+        }
+        float* columns = block.data() + kBlock * k;
+        for (int64_t c = 0; c < k; ++c) {
+          for (int64_t j = 0; j < kBlock; ++j) columns[c * kBlock + j] = block[size_t(j * k + c)];
+        }
+        multiply_columns(x, rows, x_stride, columns, k, y + first + row, n);
       }
     });
     first += part.rows;
