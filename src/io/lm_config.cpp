@@ -91,7 +91,7 @@ void read_windows(const JsonNode& config, LmConfig& c) {
   c.window.assign(size_t(c.layers), 0);
   const auto size = config.find("sliding_window");
   const bool qwen = c.family.starts_with("qwen");
-  if ((c.family != "mistral" && !qwen) || !size) return;
+  if ((c.family != "mistral" && c.family != "mixtral" && !qwen) || !size) return;
   if (qwen && !config.boolean_or("use_sliding_window", false)) return;
   const int64_t window = size->integer(1, kMost);
   if (const auto types = config.find("layer_types")) {
@@ -106,8 +106,25 @@ void read_windows(const JsonNode& config, LmConfig& c) {
     }
     return;
   }
-  const int64_t first = qwen ? config.integer_or("max_window_layers", 28, 0, kMost) : 0;
+  const int64_t first =
+      qwen && c.family != "qwen3_moe" ? config.integer_or("max_window_layers", 28, 0, kMost) : 0;
   for (int64_t i = first; i < c.layers; ++i) c.window[size_t(i)] = window;
+}
+
+void read_experts(const JsonNode& config, LmConfig& c) {
+  if (c.family != "mixtral" && c.family != "qwen3_moe") return;
+  const bool mixtral = c.family == "mixtral";
+  const char* key = !mixtral && config.find("num_experts") ? "num_experts" : "num_local_experts";
+  c.experts = size_at(config, key, 65536);
+  c.experts_used = config.at("num_experts_per_tok").integer(1, c.experts);
+  if (mixtral) return;
+  c.mlp = size_at(config, "moe_intermediate_size");
+  c.normalise_experts = config.boolean_or("norm_topk_prob", false);
+  if (config.integer_or("decoder_sparse_step", 1, 0, kMost) != 1) {
+    config.at("decoder_sparse_step").fail_expected("1 (every layer has experts)");
+  }
+  const auto dense = config.find("mlp_only_layers");
+  if (dense && !dense->elements().empty()) dense->fail_expected("an empty list (every layer has experts)");
 }
 
 }  // namespace
@@ -115,14 +132,15 @@ void read_windows(const JsonNode& config, LmConfig& c) {
 LmConfig read_lm_config(const JsonNode& config) {
   LmConfig c;
   c.family = config.at("model_type").text();
-  static constexpr const char* kFamilies[] = {"llama", "mistral", "qwen2", "qwen3", "gemma"};
+  static constexpr const char* kFamilies[] = {"llama", "mistral", "qwen2",    "qwen3",
+                                              "gemma", "mixtral", "qwen3_moe"};
   if (std::ranges::find(kFamilies, c.family) == std::end(kFamilies)) {
     config.at("model_type").fail_expected(fmt::format("one of {}", fmt::join(kFamilies, ", ")));
   }
   if (const auto quantised = config.find("quantization_config")) {
     quantised->fail_expected("none: weights in bf16, f16 or f32 (quantised checkpoints are not read)");
   }
-  const bool gemma = c.family == "gemma", qwen2 = c.family == "qwen2", qwen3 = c.family == "qwen3";
+  const bool gemma = c.family == "gemma", qwen2 = c.family == "qwen2", qwen3 = c.family.starts_with("qwen3");
   c.layers = size_at(config, "num_hidden_layers", 4096);
   c.width = size_at(config, "hidden_size");
   c.mlp = size_at(config, "intermediate_size");
@@ -153,8 +171,15 @@ LmConfig read_lm_config(const JsonNode& config) {
   c.norm_adds_one = gemma;
   c.gelu_gate = read_gate(config, gemma);
   c.end_tokens = read_tokens(config, "eos_token_id", c.vocab);
+  read_experts(config, c);
   read_windows(config, c);
   return c;
+}
+
+LmExpertNames lm_expert_names(const LmConfig& config) {
+  if (config.family == "mixtral")
+    return {"block_sparse_moe.gate", "block_sparse_moe.experts", "w1", "w3", "w2"};
+  return {"mlp.gate", "mlp.experts", "gate_proj", "up_proj", "down_proj"};
 }
 
 std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& c) {
@@ -163,7 +188,7 @@ std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& c) {
                                   {"model.norm.weight", {c.width}}};
   if (!c.tied) specs.push_back({"lm_head.weight", {c.vocab, c.width}});
   for (int64_t i = 0; i < c.layers; ++i) {
-    const auto add = [&](const char* name, std::vector<int64_t> shape, bool biased = false) {
+    const auto add = [&](const std::string& name, std::vector<int64_t> shape, bool biased = false) {
       const std::string stem = fmt::format("model.layers.{}.{}", i, name);
       if (biased) specs.push_back({stem + ".bias", {shape[0]}});
       specs.push_back({stem + ".weight", std::move(shape)});
@@ -174,9 +199,19 @@ std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& c) {
     add("self_attn.k_proj", {kv, c.width}, c.qkv_bias);
     add("self_attn.v_proj", {kv, c.width}, c.qkv_bias);
     add("self_attn.o_proj", {c.width, q}, c.out_bias);
-    add("mlp.gate_proj", {c.mlp, c.width}, c.mlp_bias);
-    add("mlp.up_proj", {c.mlp, c.width}, c.mlp_bias);
-    add("mlp.down_proj", {c.width, c.mlp}, c.mlp_bias);
+    if (c.experts == 0) {
+      add("mlp.gate_proj", {c.mlp, c.width}, c.mlp_bias);
+      add("mlp.up_proj", {c.mlp, c.width}, c.mlp_bias);
+      add("mlp.down_proj", {c.width, c.mlp}, c.mlp_bias);
+    }
+    const LmExpertNames names = lm_expert_names(c);
+    if (c.experts > 0) add(names.router, {c.experts, c.width});
+    for (int64_t e = 0; e < c.experts; ++e) {
+      const std::string stem = fmt::format("{}.{}.", names.stem, e);
+      add(stem + names.gate, {c.mlp, c.width});
+      add(stem + names.up, {c.mlp, c.width});
+      add(stem + names.down, {c.width, c.mlp});
+    }
     if (c.qk_norm) add("self_attn.q_norm", {c.head_dim});
     if (c.qk_norm) add("self_attn.k_norm", {c.head_dim});
   }

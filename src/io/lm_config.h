@@ -33,8 +33,10 @@ struct LmConfig {
   std::vector<int64_t> window;  // per layer; 0: sees all
   bool tied = false;            // the output matrix is the embedding
   bool qkv_bias = false, out_bias = false, mlp_bias = false, qk_norm = false;
-  bool norm_adds_one = false;  // norm weights are stored around 0
-  bool gelu_gate = false;      // else silu
+  bool norm_adds_one = false;             // norm weights are stored around 0
+  bool gelu_gate = false;                 // else silu
+  int64_t experts = 0, experts_used = 0;  // 0: one dense MLP; else `mlp` is the width of each expert
+  bool normalise_experts = true;          // the used experts' probabilities sum to 1
   std::vector<int32_t> end_tokens;
 };
 
@@ -48,6 +50,13 @@ struct LmWeightSpec {
 };
 // The tensors that inference reads, by their stored names.
 std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& config);
+
+// Stored names of the experts' matrices in a layer, below "model.layers.N.".
+struct LmExpertNames {
+  std::string router, stem;  // "mlp.gate", "mlp.experts"
+  std::string gate, up, down;
+};
+LmExpertNames lm_expert_names(const LmConfig& config);
 
 // What generation_config.json recommends.
 struct LmGeneration {

@@ -9,6 +9,7 @@
 #include "ops/append.h"
 #include "ops/attention.h"
 #include "ops/embedding.h"
+#include "ops/experts.h"
 #include "ops/linear.h"
 #include "ops/residual.h"
 #include "ops/split.h"
@@ -20,6 +21,7 @@ namespace {
 struct Layer {
   Tensor norm1, norm2, q_norm, k_norm;
   Tensor qkv, qkv_bias, out, out_bias, gate_up, gate_up_bias, down, down_bias;
+  Tensor router;  // present: gate_up and down are those of all experts
 };
 
 struct Cache {
@@ -39,7 +41,9 @@ class Llama {
   Tensor normalize(Tensor x, Tensor weight) const { return rms_norm(x, weight, float(c_.norm_epsilon)); }
   Tensor normalize_heads(Tensor x, Tensor weight) const;
   Tensor attend(Tensor x, const Layer& l, Cache& cache, int64_t window);
+  Tensor mlp(Tensor x, const Layer& l) const;
   Tensor block(Tensor x, const Layer& l, Cache& cache, int64_t window);
+  void bind_experts(const WeightBinder& w, Layer& l) const;
 
   Program& p_;
   const LmConfig& c_;
@@ -68,18 +72,39 @@ Layer Llama::layer(int64_t index) const {
   const auto head_norm = [&](const char* name) {
     return c_.qk_norm ? norm_weight(prefix + name, c_.head_dim) : Tensor{};
   };
-  return {.norm1 = norm_weight(prefix + "input_layernorm.weight", n),
+  Layer l{.norm1 = norm_weight(prefix + "input_layernorm.weight", n),
           .norm2 = norm_weight(prefix + "post_attention_layernorm.weight", n),
           .q_norm = head_norm("self_attn.q_norm.weight"),
           .k_norm = head_norm("self_attn.k_norm.weight"),
           .qkv = w.matrix("self_attn.{q,k,v}_proj.weight", {qkv, n}),
           .qkv_bias = bias(c_.qkv_bias, "self_attn.{q,k,v}_proj.bias", qkv),
           .out = w.matrix("self_attn.o_proj.weight", {n, q}),
-          .out_bias = bias(c_.out_bias, "self_attn.o_proj.bias", n),
-          .gate_up = w.matrix("mlp.{gate,up}_proj.weight", {2 * c_.mlp, n}),
-          .gate_up_bias = bias(c_.mlp_bias, "mlp.{gate,up}_proj.bias", 2 * c_.mlp),
-          .down = w.matrix("mlp.down_proj.weight", {n, c_.mlp}),
-          .down_bias = bias(c_.mlp_bias, "mlp.down_proj.bias", n)};
+          .out_bias = bias(c_.out_bias, "self_attn.o_proj.bias", n)};
+  if (c_.experts > 0) {
+    bind_experts(w, l);
+    return l;
+  }
+  l.gate_up = w.matrix("mlp.{gate,up}_proj.weight", {2 * c_.mlp, n});
+  l.gate_up_bias = bias(c_.mlp_bias, "mlp.{gate,up}_proj.bias", 2 * c_.mlp);
+  l.down = w.matrix("mlp.down_proj.weight", {n, c_.mlp});
+  l.down_bias = bias(c_.mlp_bias, "mlp.down_proj.bias", n);
+  return l;
+}
+
+// All experts' matrices stacked, expert after expert, gate over up.
+void Llama::bind_experts(const WeightBinder& w, Layer& l) const {
+  const LmExpertNames names = lm_expert_names(c_);
+  std::vector<std::string> gate_up, down;
+  for (int64_t e = 0; e < c_.experts; ++e) {
+    gate_up.push_back(fmt::format("{}.{},{}.{}", e, names.gate, e, names.up));
+    down.push_back(fmt::format("{}.{}", e, names.down));
+  }
+  const auto stack = [&](const std::vector<std::string>& all, Shape shape) {
+    return w.matrix(fmt::format("{}.{{{}}}.weight", names.stem, fmt::join(all, ",")), shape);
+  };
+  l.router = w.matrix(names.router + ".weight", {c_.experts, c_.width});
+  l.gate_up = stack(gate_up, {c_.experts * 2 * c_.mlp, c_.width});
+  l.down = stack(down, {c_.experts * c_.width, c_.mlp});
 }
 
 // One norm per head: the heads of [rows, heads·head_dim] are rows of the same memory.
@@ -105,10 +130,25 @@ Tensor Llama::attend(Tensor x, const Layer& l, Cache& cache, int64_t window) {
                     .window = window < shape_.capacity ? int32_t(window) : 0});
 }
 
+Tensor Llama::mlp(Tensor x, const Layer& l) const {
+  if (l.router) {
+    Tensor scores;
+    {
+      const auto exact = p_.exact();
+      scores = linear(x, l.router);
+    }
+    return experts(x, scores, l.gate_up, l.down,
+                   {.used = int32_t(c_.experts_used),
+                    .normalise = c_.normalise_experts,
+                    .activation = c_.gelu_gate ? Activation::geglu : Activation::swiglu});
+  }
+  const Tensor gate_up = linear(x, l.gate_up, l.gate_up_bias);
+  return linear(c_.gelu_gate ? geglu(gate_up) : swiglu(gate_up), l.down, l.down_bias);
+}
+
 Tensor Llama::block(Tensor x, const Layer& l, Cache& cache, int64_t window) {
   x = residual(x, linear(attend(normalize(x, l.norm1), l, cache, window), l.out, l.out_bias));
-  const Tensor gate_up = linear(normalize(x, l.norm2), l.gate_up, l.gate_up_bias);
-  return residual(x, linear(c_.gelu_gate ? geglu(gate_up) : swiglu(gate_up), l.down, l.down_bias));
+  return residual(x, mlp(normalize(x, l.norm2), l));
 }
 
 void Llama::record() {

@@ -103,6 +103,22 @@ TEST(LmConfig, RefusesWhatWouldBeComputedWrongly) {
   expect_refused(R"({"model_type": "llama"})", {"num_hidden_layers"});
 }
 
+TEST(LmConfig, Experts) {
+  const LmConfig mixtral = read(sizes("mixtral", R"("num_local_experts": 8, "num_experts_per_tok": 2)"));
+  EXPECT_EQ(mixtral.experts, 8);
+  EXPECT_EQ(mixtral.mlp, 96);
+  EXPECT_TRUE(mixtral.normalise_experts);
+  const std::string qwen = R"("num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 24)";
+  const LmConfig c = read(sizes("qwen3_moe", qwen + R"(, "norm_topk_prob": true)"));
+  EXPECT_EQ(c.experts_used, 4);
+  EXPECT_EQ(c.mlp, 24);
+  EXPECT_TRUE(c.normalise_experts && c.qk_norm);
+  EXPECT_EQ(lm_weight_specs(c).size(), 3u + 4u * (8 + 1 + 3 * 16));
+  expect_refused(sizes("qwen3_moe", qwen + R"(, "mlp_only_layers": [0])"), {"mlp_only_layers"});
+  expect_refused(sizes("qwen3_moe", qwen + R"(, "decoder_sparse_step": 2)"), {"decoder_sparse_step", "2"});
+  expect_refused(sizes("mixtral", R"("num_local_experts": 2, "num_experts_per_tok": 3)"), {"num_experts_per_tok"});
+}
+
 TEST(LmConfig, Generation) {
   const auto generation = [](const std::string& text) {
     const JsonDocument document(text, "generation_config.json");

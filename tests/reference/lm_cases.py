@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/lm: tiny random checkpoints of every family, and what transformers computes with them.
 
-    python lm_cases.py DIRECTORY        # needs torch and transformers
+    python lm_cases.py DIRECTORY [CASE …]        # needs torch and transformers
 """
 import json
 import sys
@@ -43,15 +43,39 @@ CASES = {
     "gemma": ("gemma", dict(hidden_size=30, head_dim=12, num_attention_heads=5, num_key_value_heads=1,
                             hidden_act="gelu_pytorch_tanh",
                             rope_parameters=dict(rope_type="default", **ROPE)), 9),
+    "mixtral": ("mixtral", dict(num_local_experts=6, num_experts_per_tok=2, sliding_window=None, intermediate_size=14,
+                                tie_word_embeddings=False, rope_parameters=dict(rope_type="default", **ROPE)), 9),
+    "qwen3_experts": ("qwen3_moe", dict(num_experts=12, num_experts_per_tok=3, moe_intermediate_size=7, head_dim=6,
+                                        norm_topk_prob=False, decoder_sparse_step=1, mlp_only_layers=[],
+                                        tie_word_embeddings=False,
+                                        rope_parameters=dict(rope_type="default", rope_theta=1e6)), 10),
 }
 GREEDY = 24
+
+
+def published(family, weights):
+    """The experts' matrices one by one, as checkpoints store them; transformers holds them stacked."""
+    mixtral, result = family == "mixtral", {}
+    names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    for key, value in weights.items():
+        stem = key.replace(".mlp.", ".block_sparse_moe.") if mixtral else key
+        if key.endswith("experts.gate_up_proj"):
+            for expert, both in enumerate(value):
+                for name, part in zip(names, both.chunk(2)):
+                    result[stem.replace("gate_up_proj", f"{expert}.{name}.weight")] = part.clone().contiguous()
+        elif key.endswith("experts.down_proj"):
+            for expert, part in enumerate(value):
+                result[stem.replace("down_proj", f"{expert}.{names[2]}.weight")] = part.clone().contiguous()
+        else:
+            result[stem] = value
+    return result
 
 
 def make(directory: Path, name: str, seed: int):
     family, changes, tokens = CASES[name]
     config = transformers.AutoConfig.for_model(family, **{**COMMON, **changes})
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, experts_implementation="eager").eval()
     with torch.no_grad():
         for key, value in model.named_parameters():   # large enough that every part of the block matters
             if "norm" in key:
@@ -75,6 +99,7 @@ def make(directory: Path, name: str, seed: int):
     tied = model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
     weights = {k: v.clone().contiguous() for k, v in model.state_dict().items()
                if not (tied and k == "lm_head.weight")}
+    weights = published(family, weights)
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     save_file({"in.token_ids": ids[0].to(torch.int32), "out.logits": logits.contiguous(),
                "out.greedy": sequence[0, tokens:].to(torch.int32)}, path / "case.safetensors",
@@ -84,6 +109,8 @@ def make(directory: Path, name: str, seed: int):
 
 if __name__ == "__main__":
     for number, case in enumerate(CASES):
+        if sys.argv[2:] and case not in sys.argv[2:]:
+            continue
         for attempt in range(20):
             try:
                 make(Path(sys.argv[1]), case, 100 * attempt + number)
