@@ -64,6 +64,7 @@ LmEngine::LmEngine(LmConfig config, WeightSource weights, std::shared_ptr<Backen
       context_(context),
       options_(std::move(options)) {
   if (context < 1) fail("context: expected at least 1, found {}", context);
+  tokens_.reserve(size_t(context));
   runner(1);
 }
 

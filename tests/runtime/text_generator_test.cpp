@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "base/error.h"
 
 namespace flashrt {
@@ -80,6 +82,30 @@ TEST(LmEngine, APromptThatBeginsAlikeIsReused) {
   EXPECT_EQ(again.ids, a.ids);
   EXPECT_EQ(generate(tiny.engine, tokenizer, first, options).reused_tokens, 3)
       << "the last token gives the logits";
+}
+
+int64_t resident_pages() {
+  int64_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident;
+}
+
+TEST(LmEngine, TenThousandTokensDoNotGrow) {
+  Tiny tiny;
+  Sampler sampler({.temperature = 1, .top_p = 0.9}, tiny.checkpoint.config.vocab);
+  const auto answer = [&](int tokens) {
+    std::span<const float> logits = tiny.engine.extend(std::vector<int32_t>{5});
+    for (int i = 0; i < tokens; ++i) {
+      const int32_t id = sampler.pick(logits);
+      if (tiny.engine.position() == tiny.engine.context()) tiny.engine.rewind(1);
+      logits = tiny.engine.extend({&id, 1});
+    }
+    tiny.engine.rewind(0);
+  };
+  answer(100);
+  const int64_t before = resident_pages();
+  answer(10000);
+  EXPECT_LE(resident_pages() - before, 64) << "pages";
 }
 
 TEST(LmEngine, CancelEndsTheAnswer) {
