@@ -238,7 +238,8 @@ TEST(BadStatistics, EqualQuantilesAreAConstant) {
   auto arguments = replaced(run_arguments(copy), "--state", "0.25,0.25,0.25,0.25,0.25,0.25");
   const Ran ran = flashrt_run(with(arguments, {"--json"}));
   ASSERT_EQ(ran.code, 0) << ran.err;
-  for (const auto& row : ran.json()["actions"]) {
+  const nlohmann::json document = ran.json();
+  for (const auto& row : document["actions"]) {
     for (double a : row) EXPECT_NEAR(a, 0.25, 1e-3);
   }
 }
