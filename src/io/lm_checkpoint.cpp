@@ -68,17 +68,6 @@ void check_tensors(LmCheckpoint& checkpoint) {
 
 }  // namespace
 
-bool is_lm_directory(const std::string& directory) {
-  const fs::path path = fs::path(directory) / "config.json";
-  std::error_code error;
-  if (!fs::is_regular_file(path, error)) return false;
-  const JsonDocument document = JsonDocument::read(path.string());
-  if (!document.root().is_object()) return false;
-  const auto type = document.root().find("model_type");
-  const auto architectures = document.root().find("architectures");
-  return type && type->is_text() && architectures && !type->text().starts_with("pi0");
-}
-
 LmCheckpoint load_lm_checkpoint(const std::string& directory) {
   std::error_code error;
   if (!fs::is_directory(directory, error)) fail("{}: expected the directory of a checkpoint", directory);

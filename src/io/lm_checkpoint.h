@@ -22,7 +22,4 @@ struct LmCheckpoint {
 // that names them all.
 LmCheckpoint load_lm_checkpoint(const std::string& directory);
 
-// Whether the directory's config.json names one of the families that load_lm_checkpoint reads.
-bool is_lm_directory(const std::string& directory);
-
 }  // namespace flashrt
