@@ -21,8 +21,12 @@ void reference(RefCall& call) {
   const int64_t keys = std::min<int64_t>(capacity, a.keys + (call.has(3) ? *call.i32(3) : 0));
   const float scale = a.scale != 0 ? a.scale : 1.f / std::sqrt(float(d));
   parallel_for(a.segments * rows * a.heads, 4, [&](int64_t begin, int64_t end) {
-    thread_local std::vector<float> p;
-    if (int64_t(p.size()) < keys) p.resize(size_t(keys));
+    // On the stack as far as it goes: which thread gets a range must not decide who allocates.
+    constexpr int64_t kStackKeys = 1 << 14;
+    float on_stack[kStackKeys];
+    thread_local std::vector<float> on_heap;  // grows to the longest cache once
+    if (keys > kStackKeys && int64_t(on_heap.size()) < keys) on_heap.resize(size_t(keys));
+    float* p = keys > kStackKeys ? on_heap.data() : on_stack;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t r = item / a.heads % rows, segment = item / a.heads / rows, h = item % a.heads;
       const int64_t kv_head = h * a.kv_heads / a.heads, row = segment * rows + r;
@@ -33,10 +37,9 @@ void reference(RefCall& call) {
       std::fill(out, out + d, 0.f);
       const int64_t n = visible_keys(a, r, rows, keys), first = first_visible_key(a, n);
       float top = -INFINITY, sum = 0;
-      for (int64_t j = first; j < n; ++j)
-        top = std::max(top, p[size_t(j)] = scale * dot(q, k + j * k_stride, d));
-      for (int64_t j = first; j < n; ++j) sum += p[size_t(j)] = std::exp(p[size_t(j)] - top);
-      for (int64_t j = first; j < n; ++j) add_scaled(out, v + j * v_stride, p[size_t(j)] / sum, d);
+      for (int64_t j = first; j < n; ++j) top = std::max(top, p[j] = scale * dot(q, k + j * k_stride, d));
+      for (int64_t j = first; j < n; ++j) sum += p[j] = std::exp(p[j] - top);
+      for (int64_t j = first; j < n; ++j) add_scaled(out, v + j * v_stride, p[j] / sum, d);
     }
   });
 }

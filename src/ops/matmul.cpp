@@ -128,22 +128,26 @@ void add_scaled(float* y, const float* x, float s, int64_t n) { add_scaled_clone
 void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Weight& w, DType rounded,
                        float* y) {
   const int64_t k = w.shape.cols, n = w.shape.rows;
-  constexpr int64_t kBlock = kLanes, kManyRows = 24;
+  constexpr int64_t kBlock = kLanes, kManyRows = 24, kStackFloats = 1 << 16;
   int64_t first = 0;
   for (const Weight::Part& part : w.parts) {
     parallel_for((part.rows + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
-      thread_local std::vector<float> block;  // grows to the widest matrix once
-      if (block.size() < size_t(2 * kBlock * k)) block.resize(size_t(2 * kBlock * k));
+      // On the stack as far as it goes: which thread gets a range must not decide who allocates.
+      alignas(64) float on_stack[kStackFloats];
+      thread_local std::vector<float> on_heap;  // grows to the widest matrix once
+      const int64_t floats = 2 * kBlock * k;
+      if (floats > kStackFloats && int64_t(on_heap.size()) < floats) on_heap.resize(size_t(floats));
+      float* block = floats > kStackFloats ? on_heap.data() : on_stack;
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b * kBlock, count = std::min(kBlock, part.rows - row);
-        for (int64_t j = 0; j < count; ++j) widen(part, row + j, k, rounded, block.data() + j * k);
+        for (int64_t j = 0; j < count; ++j) widen(part, row + j, k, rounded, block + j * k);
         if (rows < kManyRows || count < kBlock) {
-          multiply_block(x, rows, x_stride, block.data(), count, k, y + first + row, n);
+          multiply_block(x, rows, x_stride, block, count, k, y + first + row, n);
           continue;
         }
-        float* columns = block.data() + kBlock * k;
+        float* columns = block + kBlock * k;
         for (int64_t c = 0; c < k; ++c) {
-          for (int64_t j = 0; j < kBlock; ++j) columns[c * kBlock + j] = block[size_t(j * k + c)];
+          for (int64_t j = 0; j < kBlock; ++j) columns[c * kBlock + j] = block[j * k + c];
         }
         multiply_columns(x, rows, x_stride, columns, k, y + first + row, n);
       }
