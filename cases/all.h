@@ -15,6 +15,7 @@ std::vector<Case> linear_cases();
 std::vector<Case> split_cases();
 std::vector<Case> concat_cases();
 std::vector<Case> embedding_cases();
+std::vector<Case> position_embedding_cases();
 std::vector<Case> image_patches_cases();
 std::vector<Case> time_embedding_cases();
 std::vector<Case> euler_step_cases();

@@ -11,6 +11,7 @@
 #include "ops/image_patches.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/position_embedding.h"
 #include "ops/residual.h"
 #include "ops/rope.h"
 #include "ops/split.h"
@@ -35,6 +36,7 @@ std::span<const Implementation> implementations(const OpDef& op) {
       {&kSplitOp, split_table},
       {&kConcatOp, concat_table},
       {&kEmbeddingOp, embedding_table},
+      {&kPositionEmbeddingOp, position_embedding_table},
       {&kImagePatchesOp, image_patches_table},
       {&kTimeEmbeddingOp, time_embedding_table},
       {&kEulerStepOp, euler_step_table},

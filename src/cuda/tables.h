@@ -16,6 +16,7 @@ std::span<const Implementation> linear_table();
 std::span<const Implementation> split_table();
 std::span<const Implementation> concat_table();
 std::span<const Implementation> embedding_table();
+std::span<const Implementation> position_embedding_table();
 std::span<const Implementation> image_patches_table();
 std::span<const Implementation> time_embedding_table();
 std::span<const Implementation> euler_step_table();

@@ -62,6 +62,14 @@ struct EmbeddingParams {
   bool packed;
 };
 
+struct PositionEmbeddingParams {
+  Source x, table;  // [rows, cols], [positions, cols]
+  Target y;
+  const int* position;  // null: 0
+  int rows, cols, positions;
+  bool packed;
+};
+
 struct PatchParams {
   const void* image;  // bytes: u8 [views, size, size, 3]; else f32 [views, 3, size, size]
   Target y;           // [views·(size/patch)², cols]
