@@ -49,7 +49,7 @@ foreach(source ${kernel_sources})
   add_custom_command(OUTPUT ${array}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/kernels
     COMMAND ${FLASHRT_NVCC} -fatbin -std=c++20 -O3 --expt-relaxed-constexpr -Xfatbin -compress-all
-            -I ${CMAKE_SOURCE_DIR}/src ${gencode} -MD -MF ${fatbin}.d -o ${fatbin} ${source}
+            -I ${CMAKE_SOURCE_DIR}/src ${gencode} -MD -MT ${array} -MF ${fatbin}.d -o ${fatbin} ${source}
     COMMAND ${BIN2C} --const --name flashrt_fatbin_${stem} ${fatbin} > ${array}
     DEPENDS ${source} DEPFILE ${fatbin}.d
     COMMENT "Device code ${stem}" VERBATIM)
