@@ -16,13 +16,20 @@ constexpr size_t kStagingCount = 4;
 std::string identity(const Weight& weight, DType dtype) {
   std::string key = fmt::format("{}x{} {}", weight.shape.rows, weight.shape.cols, name_of(dtype));
   for (const Weight::Part& part : weight.parts) {
-    key += fmt::format(" {}+{}:{}:{}", static_cast<const void*>(part.data), part.rows, part.stride,
-                       int(part.dtype));
+    key += fmt::format(" {}+{}:{}:{}:{}", static_cast<const void*>(part.data), part.rows, part.stride,
+                       int(part.dtype), part.first);
   }
   return key;
 }
 
 void convert_row(const Weight::Part& part, int64_t row, int64_t cols, DType dtype, std::byte* to) {
+  if (part.packed != nullptr) {  // beside plain parts: computed with as plain elements
+    thread_local std::vector<float> values;
+    values.resize(size_t(cols));
+    quant::decode(*part.packed, part.first + row, 1, values.data());
+    for (int64_t c = 0; c < cols; ++c) store_float(to, dtype, size_t(c), values[size_t(c)]);
+    return;
+  }
   const std::byte* from = part.data + size_t(row * part.stride) * size_of(part.dtype);
   if (part.dtype == dtype) {
     std::memcpy(to, from, size_t(cols) * size_of(dtype));
@@ -61,6 +68,10 @@ void WeightStore::copy_rows(const Weight::Part& part, int64_t cols, DType dtype,
 }
 
 void* WeightStore::upload(const Weight& weight, DType dtype) {
+  if (weight.format()) {
+    fail_device("{}: weights in {} have no layout on this device yet", weight.name,
+                quant::name_of(*weight.format()));
+  }
   Memory& memory = held_[identity(weight, dtype)];
   if (memory) return memory.get();
   if (staging_.empty()) {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "io/quant_tensors.h"
 
 namespace flashrt {
 
@@ -26,6 +27,15 @@ void check_tensors(LmCheckpoint& checkpoint) {
   const auto unreadable = checkpoint.store.unreadable();
   std::set<std::string, std::less<>> wanted;
   for (const LmWeightSpec& spec : lm_weight_specs(checkpoint.config)) {
+    if (spec.shape.size() == 2) {
+      const QuantMatrix matrix =
+          find_quant_matrix(checkpoint.store, checkpoint.quant, spec.name, spec.shape[0], spec.shape[1]);
+      if (matrix.packed != nullptr) {
+        checkpoint.packed.emplace(spec.name, matrix.packed);
+        wanted.insert(matrix.tensors.begin(), matrix.tensors.end());
+        continue;
+      }
+    }
     wanted.insert(spec.name);
     if (const auto found = unreadable.find(spec.name); found != unreadable.end()) {
       wrong.push_back(
@@ -56,7 +66,8 @@ void check_tensors(LmCheckpoint& checkpoint) {
   }
   for (const TensorView& tensor : checkpoint.store.tensors()) {
     const bool derived = tensor.name.ends_with("rotary_emb.inv_freq") ||
-                         (checkpoint.config.tied && tensor.name == "lm_head.weight");
+                         (checkpoint.config.tied && tensor.name == "lm_head.weight") ||
+                         tensor.name.ends_with(".k_scale") || tensor.name.ends_with(".v_scale");
     if (!wanted.contains(tensor.name) && !derived) unknown.push_back(tensor.name);
   }
   // A tensor nobody reads may be a part of the model that nobody computes.
@@ -80,6 +91,12 @@ LmCheckpoint load_lm_checkpoint(const std::string& directory) {
                           .generation = {},
                           .store = TensorStore(directory),
                           .warnings = {}};
+  if (const auto quantised = document.root().find("quantization_config")) {
+    checkpoint.quant = read_quant_config(*quantised);
+  } else if (fs::is_regular_file(root / "hf_quant_config.json", error)) {
+    const JsonDocument beside = JsonDocument::read((root / "hf_quant_config.json").string());
+    checkpoint.quant = read_hf_quant_config(beside.root());
+  }
   check_tensors(checkpoint);
   if (fs::is_regular_file(root / "generation_config.json", error)) {
     const JsonDocument generation = JsonDocument::read((root / "generation_config.json").string());

@@ -1,12 +1,16 @@
 // A language model's directory as Hugging Face writes it: configurations, weights, tokenizer.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "io/lm_config.h"
+#include "io/quant_config.h"
 #include "io/safetensors.h"
+#include "quant/packed.h"
 
 namespace flashrt {
 
@@ -16,6 +20,8 @@ struct LmCheckpoint {
   LmGeneration generation;  // of generation_config.json; without it the end tokens of config.json
   TensorStore store;        // keeps the files mapped
   std::vector<std::string> warnings;
+  QuantConfig quant;
+  std::map<std::string, std::shared_ptr<const quant::Packed>> packed;  // the matrices stored packed, by name
 };
 
 // Throws Error(input). Tensors that are missing, misshapen or of a type that is not a weight's are one error

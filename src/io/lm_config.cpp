@@ -137,9 +137,6 @@ LmConfig read_lm_config(const JsonNode& config) {
   if (std::ranges::find(kFamilies, c.family) == std::end(kFamilies)) {
     config.at("model_type").fail_expected(fmt::format("one of {}", fmt::join(kFamilies, ", ")));
   }
-  if (const auto quantised = config.find("quantization_config")) {
-    quantised->fail_expected("none: weights in bf16, f16 or f32 (quantised checkpoints are not read)");
-  }
   const bool gemma = c.family == "gemma", qwen2 = c.family == "qwen2", qwen3 = c.family.starts_with("qwen3");
   c.layers = size_at(config, "num_hidden_layers", 4096);
   c.width = size_at(config, "hidden_size");

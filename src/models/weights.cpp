@@ -42,6 +42,7 @@ Tensor WeightBinder::columns(const std::string& name, Shape shape, int64_t begin
   Weight w = stacked(name, shape);
   w.name += fmt::format("[:, {}:{}]", begin, begin + count);
   w.shape.cols = count;
+  check(!w.format(), "columns of a matrix of plain elements");
   for (Weight::Part& part : w.parts) part.data += size_t(begin) * size_of(part.dtype);
   return program_.weight(std::move(w));
 }

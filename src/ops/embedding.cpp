@@ -31,6 +31,7 @@ const OpDef kEmbeddingOp{.name = "embedding", .reference = reference, .describe 
 Tensor embedding(Tensor ids, Tensor table, float scale, At at) {
   require(ids.dtype() == DType::i32 && ids.rows() == 1, at, "embedding: ids must be i32 [1, n]");
   Program& program = *ids.program;
+  require(table.dtype() != DType::u8, at, "embedding: the table must hold plain elements");
   const Tensor y = program.temp({ids.cols(), table.cols()}, program.compute());
   program.record(kEmbeddingOp, {ids, table}, {y}, scale, at);
   return y;

@@ -16,14 +16,11 @@ namespace {
 void take_rows(const Weight& whole, int64_t begin, int64_t count, Weight& slice) {
   slice.shape = {count, whole.shape.cols};
   slice.parts.clear();
-  for (Weight::Part part : whole.parts) {
+  for (const Weight::Part& part : whole.parts) {
     const int64_t from = std::clamp<int64_t>(begin, 0, part.rows);
     const int64_t to = std::clamp<int64_t>(begin + count, 0, part.rows);
     begin -= part.rows;
-    if (from >= to) continue;
-    part.data += size_t(from * part.stride) * size_of(part.dtype);
-    part.rows = to - from;
-    slice.parts.push_back(part);
+    if (from < to) slice.parts.push_back(part.slice(from, to));
   }
 }
 

@@ -105,7 +105,14 @@ FLASHRT_CLONES void add_scaled_clones(float* y, const float* x, float s, int64_t
   for (int64_t i = 0; i < n; ++i) y[i] += s * x[i];
 }
 
-void widen(const Weight::Part& part, int64_t row, int64_t k, DType rounded, float* to) {
+void round_to(DType type, int64_t n, float* values) {
+  if (type != DType::bf16 && type != DType::f16) return;
+  for (int64_t i = 0; i < n; ++i) {
+    values[i] = type == DType::bf16 ? bf16_to_f32(f32_to_bf16(values[i])) : f16_to_f32(f32_to_f16(values[i]));
+  }
+}
+
+void widen_row(const Weight::Part& part, int64_t row, int64_t k, float* to) {
   const std::byte* from = part.data + size_t(row * part.stride) * size_of(part.dtype);
   if (part.dtype == DType::bf16 && reinterpret_cast<uintptr_t>(from) % 2 == 0) {
     widen_bf16(reinterpret_cast<const uint16_t*>(from), k, to);
@@ -114,10 +121,15 @@ void widen(const Weight::Part& part, int64_t row, int64_t k, DType rounded, floa
   } else {
     for (int64_t c = 0; c < k; ++c) to[c] = load_float(from, part.dtype, size_t(c));
   }
-  if (rounded == DType::f32 || rounded == part.dtype) return;
-  for (int64_t c = 0; c < k; ++c) {
-    to[c] = rounded == DType::bf16 ? bf16_to_f32(f32_to_bf16(to[c])) : f16_to_f32(f32_to_f16(to[c]));
-  }
+}
+
+// Rows [row, row + count) as f32.
+void widen(const Weight::Part& part, int64_t row, int64_t count, int64_t k, DType rounded, float* to) {
+  if (part.packed != nullptr)
+    quant::decode(*part.packed, part.first + row, count, to);
+  else
+    for (int64_t j = 0; j < count; ++j) widen_row(part, row + j, k, to + j * k);
+  if (part.packed != nullptr || rounded != part.dtype) round_to(rounded, count * k, to);
 }
 
 }  // namespace
@@ -140,7 +152,7 @@ void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Wei
       float* block = floats > kStackFloats ? on_heap.data() : on_stack;
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b * kBlock, count = std::min(kBlock, part.rows - row);
-        for (int64_t j = 0; j < count; ++j) widen(part, row + j, k, rounded, block + j * k);
+        widen(part, row, count, k, rounded, block);
         if (rows < kManyRows || count < kBlock) {
           multiply_block(x, rows, x_stride, block, count, k, y + first + row, n);
           continue;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "io/tokenizer_stream.h"
+#include "runtime/weight_formats.h"
 
 namespace flashrt {
 
@@ -45,6 +46,9 @@ double ms_since(Clock::time_point begin) {
 
 WeightSource checkpoint_weights(const LmCheckpoint& checkpoint) {
   return [&checkpoint](const std::string& name) {
+    if (const auto packed = checkpoint.packed.find(name); packed != checkpoint.packed.end()) {
+      return packed_weight(name, packed->second);
+    }
     const TensorView* tensor = checkpoint.store.find(name);
     if (tensor == nullptr) fail("{}: the tensor {} is missing", checkpoint.path, name);
     const int64_t size = element_count(*tensor);

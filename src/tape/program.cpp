@@ -14,6 +14,30 @@ std::string to_string(At at) {
   return fmt::format("{}:{}", file, at.line);
 }
 
+Weight::Part Weight::Part::slice(int64_t begin, int64_t end) const {
+  Part part = *this;
+  part.rows = end - begin;
+  if (packed != nullptr)
+    part.first += begin;
+  else
+    part.data += size_t(begin * stride) * size_of(dtype);
+  return part;
+}
+
+std::optional<quant::Format> Weight::format() const {
+  if (parts.empty() || parts[0].packed == nullptr) return std::nullopt;
+  for (const Part& part : parts) {
+    if (part.packed == nullptr || part.packed->format != parts[0].packed->format) return std::nullopt;
+  }
+  return parts[0].packed->format;
+}
+
+size_t Weight::packed_bytes() const {
+  size_t total = 0;
+  for (const Part& part : parts) total += part.packed != nullptr ? part.packed->bytes(part.rows) : 0;
+  return total;
+}
+
 Tensor Program::add(TensorInfo info) {
   const int id = int(tensors.size());
   if (info.base < 0) info.base = id;
@@ -28,8 +52,8 @@ Tensor Program::input(std::string name, Shape shape, DType dtype) {
 }
 
 Tensor Program::weight(Weight weight) {
-  // Matrices are computed with in the program's compute type, vectors stay f32.
-  const DType dtype = weight.shape.rows > 1 ? compute_ : DType::f32;
+  // Matrices are computed with in the program's compute type, vectors stay f32, packed codes are bytes.
+  const DType dtype = weight.format() ? DType::u8 : weight.shape.rows > 1 ? compute_ : DType::f32;
   TensorInfo info{.name = weight.name, .kind = Kind::weight, .shape = weight.shape, .dtype = dtype};
   info.weight = std::make_shared<const Weight>(std::move(weight));
   return add(std::move(info));

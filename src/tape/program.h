@@ -80,7 +80,10 @@ struct TensorInfo {
   int64_t row_begin = 0;                 // first row within base
   std::shared_ptr<const Weight> weight;  // kind weight
   std::shared_ptr<const std::vector<float>> values;  // kind constant: f32 values, stored as `dtype`
-  size_t bytes() const { return size_t(shape.size()) * size_of(dtype); }
+  // As stored; packed weights (of type u8) take what their format takes.
+  size_t bytes() const {
+    return dtype == DType::u8 && weight ? weight->packed_bytes() : size_t(shape.size()) * size_of(dtype);
+  }
 };
 
 // Offsets of every root in the arena, bytes. Inputs come first, then outputs; each is one contiguous region.

@@ -31,7 +31,7 @@ bool needs_f32_result(const Program& program, const Line& line, size_t j) {
 }
 
 void to_f32(const void* from, DType dtype, int64_t count, float* to) {
-  if (dtype == DType::bf16) {
+  if (dtype == DType::bf16 && reinterpret_cast<uintptr_t>(from) % 2 == 0) {
     const auto* v = static_cast<const uint16_t*>(from);
     for (int64_t i = 0; i < count; ++i) to[i] = bf16_to_f32(v[i]);
   } else {
@@ -41,16 +41,25 @@ void to_f32(const void* from, DType dtype, int64_t count, float* to) {
 
 }  // namespace
 
+void read_weight_row(const Weight& weight, int64_t row, float* out) {
+  for (const Weight::Part& part : weight.parts) {
+    if (row >= part.rows) {
+      row -= part.rows;
+      continue;
+    }
+    if (part.packed != nullptr)
+      quant::decode(*part.packed, part.first + row, 1, out);
+    else
+      to_f32(part.data + size_t(row * part.stride) * size_of(part.dtype), part.dtype, weight.shape.cols, out);
+    return;
+  }
+  check(false, "a row of the weight");
+}
+
 std::vector<float> weight_values(const Weight& weight) {
   std::vector<float> values(size_t(weight.shape.size()));
-  float* to = values.data();
-  for (const Weight::Part& part : weight.parts) {
-    for (int64_t r = 0; r < part.rows; ++r, to += weight.shape.cols) {
-      for (int64_t c = 0; c < weight.shape.cols; ++c) {
-        to[c] = load_float(part.data, part.dtype, size_t(r * part.stride + c));
-      }
-    }
-  }
+  for (int64_t r = 0; r < weight.shape.rows; ++r)
+    read_weight_row(weight, r, values.data() + r * weight.shape.cols);
   return values;
 }
 

@@ -75,6 +75,8 @@ void run_reference_line(const Program& program, const Line& line, std::span<void
                         float* scratch);
 size_t scratch_floats(const Program& program, const Line& line);
 
+// One row of a weight as f32 values.
+void read_weight_row(const Weight& weight, int64_t row, float* out);
 // All of a weight as f32 values, row-major (used for vectors and small tables).
 std::vector<float> weight_values(const Weight& weight);
 

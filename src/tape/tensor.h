@@ -3,11 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <vector>
 
 #include "base/dtype.h"
+#include "quant/packed.h"
 
 namespace flashrt {
 
@@ -40,10 +43,17 @@ struct Weight {
     DType dtype = DType::f32;
     int64_t rows = 0;
     int64_t stride = 0;  // elements between rows
+    std::shared_ptr<const quant::Packed> packed;  // else plain elements; then data are its codes
+    int64_t first = 0;                            // the row of `packed` where the part begins
+    Part slice(int64_t begin, int64_t end) const;  // rows [begin, end) of the part
   };
   std::string name;
   Shape shape;
   std::vector<Part> parts;
+
+  // The packed format, when every part has the same one. A mixture is computed with as plain elements.
+  std::optional<quant::Format> format() const;
+  size_t packed_bytes() const;  // of the packed parts
 };
 
 // Where in the model's text a line was recorded.

@@ -195,9 +195,9 @@ TEST(Text, BadInputIsRefused) {
                  {"config.json", "model_type", "mamba"});
   expect_refused(variant("quantised",
                          [](auto& c) {
-                           c["quantization_config"] = {{"quant_method", "gptq"}};
+                           c["quantization_config"] = {{"quant_method", "hqq"}};
                          }),
-                 {"quantization_config"});
+                 {"config.json", "quantization_config/quant_method", "one of gptq", "hqq"});
   expect_refused(variant("wide", [](auto& c) { c["hidden_size"] = 32; }),
                  {"do not fit", "[704, 16]", "[704, 32]"});
   expect_refused(variant("deep", [](auto& c) { c["num_hidden_layers"] = 2; }),

@@ -89,8 +89,6 @@ TEST(LmConfig, YarnScalesCosineAndSine) {
 
 TEST(LmConfig, RefusesWhatWouldBeComputedWrongly) {
   expect_refused(sizes("gpt_neox", ""), {"config.json", "model_type", "gpt_neox", "llama"});
-  expect_refused(sizes("llama", R"("quantization_config": {"quant_method": "awq"})"),
-                 {"quantization_config"});
   expect_refused(sizes("llama", R"("hidden_act": "relu")"), {"hidden_act", "relu"});
   expect_refused(sizes("llama", R"("num_key_value_heads": 3)"), {"num_key_value_heads", "divisor"});
   expect_refused(sizes("llama", R"("head_dim": 7)"), {"head_dim", "even", "7"});
