@@ -96,27 +96,38 @@ __device__ __forceinline__ void produce(const LinearStreamParams& p, int cluster
   if (p.trigger > issued) pdl_launch();
 }
 
+__device__ __forceinline__ void st_shared_f2(uint32_t addr, float a, float b) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(addr), "f"(a), "f"(b) : "memory");
+}
+__device__ __forceinline__ void st_async_f2(uint32_t addr, float a, float b, uint32_t bar) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(addr),
+      "f"(a), "f"(b), "r"(bar)
+      : "memory");
+}
+
 // Sends this thread's accumulators to the blocks that own their token pairs: pair q belongs to rank q %
-// splits.
+// splits. Alone in its cluster, a block stores to itself and every thread arrives at the barrier.
 template <int N>
 __device__ __forceinline__ void push_partials(const LinearStreamParams& p, const float (&d)[N / 2],
-                                              uint32_t slots, uint32_t barrier, int features) {
+                                              uint32_t slots, Mbarrier* barrier, int features) {
   const int mask = (1 << p.split_shift) - 1;
 #pragma unroll
   for (int j = 0; j < N / 8; ++j) {
     const int pair = 4 * j + lane_id() % 4;
     if (2 * pair < p.m) {
-      const uint32_t bar = map_to_rank(barrier, pair & mask);
-      const uint32_t dst = map_to_rank(slots + (pair >> p.split_shift) * features * 8, pair & mask);
-#pragma unroll
-      for (int h = 0; h < 2; ++h)
-        asm volatile(
-            "st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(
-                dst + h * 64),
-            "f"(d[4 * j + 2 * h]), "f"(d[4 * j + 2 * h + 1]), "r"(bar)
-            : "memory");
+      const uint32_t to = slots + (pair >> p.split_shift) * features * 8;
+      if (mask == 0) {
+        st_shared_f2(to, d[4 * j], d[4 * j + 1]);
+        st_shared_f2(to + 64, d[4 * j + 2], d[4 * j + 3]);
+      } else {
+        const uint32_t bar = map_to_rank(smem_u32(barrier), pair & mask), dst = map_to_rank(to, pair & mask);
+        st_async_f2(dst, d[4 * j], d[4 * j + 1], bar);
+        st_async_f2(dst + 64, d[4 * j + 2], d[4 * j + 3], bar);
+      }
     }
   }
+  if (mask == 0) mbarrier_arrive(barrier);
 }
 
 // RowGroups matrix warpgroups, each on its own 64 rows of the tile.
@@ -139,7 +150,7 @@ __device__ __forceinline__ void stream_linear(const LinearStreamParams& p) {
       mbarrier_init(&bars->empty[lane], kMatrixWarps);
     }
     if (lane < 2) {
-      mbarrier_init(&bars->slots_full[lane], 1);
+      mbarrier_init(&bars->slots_full[lane], splits == 1 ? 1 + kMatrixWarps * 32 : 1);
       mbarrier_init(&bars->slots_free[lane], min(splits, (p.m + 1) / 2));  // the blocks that own pairs
     }
     if (lane == 0) mbarrier_init(&bars->x_full, p.norm_scale == nullptr ? 1 : kStagers);
@@ -208,8 +219,7 @@ __device__ __forceinline__ void stream_linear(const LinearStreamParams& p) {
       if (done + p.stages <= loads && elect_one()) mbarrier_arrive(&bars->empty[previous]);
       const int buffer = local & 1;
       if (local >= 2) mbarrier_wait_cluster(&bars->slots_free[buffer], (local / 2 - 1) & 1);
-      push_partials<N>(p, d, slots + buffer * splits * source_bytes, smem_u32(&bars->slots_full[buffer]),
-                       kFeatures);
+      push_partials<N>(p, d, slots + buffer * splits * source_bytes, &bars->slots_full[buffer], kFeatures);
     }
     if (p.clusters < p.tiles) return;
     pdl_wait();
@@ -224,7 +234,7 @@ __device__ __forceinline__ void stream_linear(const LinearStreamParams& p) {
   const int pairs_owned = ((p.m + 1) / 2 - rank + splits - 1) >> p.split_shift;
   const int units = pairs_owned * 2 * Unit::kUnits;
   const bool leader = ewarp == 0 && lane == 0 && pairs_owned > 0;
-  const uint32_t expected = pairs_owned * splits * kFeatures * 8;
+  const uint32_t expected = splits == 1 ? 0 : pairs_owned * splits * kFeatures * 8;  // bytes of st.async
   if (leader) {
     mbarrier_arrive_expect_tx(&bars->slots_full[0], expected);
     mbarrier_arrive_expect_tx(&bars->slots_full[1], expected);
@@ -255,7 +265,8 @@ __device__ __forceinline__ void stream_linear(const LinearStreamParams& p) {
       named_barrier_sync(2, kEpilogueWarps * 32);
       if (leader) mbarrier_arrive_expect_tx(&bars->slots_full[buffer], expected);
       __syncwarp();
-      if (ewarp == 0 && lane < splits) mbarrier_arrive_remote(&bars->slots_free[buffer], lane);
+      if (splits == 1 && leader) mbarrier_arrive(&bars->slots_free[buffer]);
+      if (splits > 1 && ewarp == 0 && lane < splits) mbarrier_arrive_remote(&bars->slots_free[buffer], lane);
     }
   }
 }
