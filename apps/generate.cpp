@@ -13,13 +13,14 @@
 #include "io/chat_template.h"
 #include "io/lm_case.h"
 #include "io/tokenizer_utf8.h"
+#include "runtime/weight_formats.h"
 
 namespace flashrt::apps {
 
 namespace {
 
 struct Options {
-  std::string checkpoint, prompt, system;
+  std::string checkpoint, prompt, system, weights;
   DeviceOptions device;
   int64_t context = 0, max_tokens = 0;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
@@ -54,6 +55,7 @@ void Options::add_to(CLI::App& app, int64_t default_tokens) {
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", ignore_end, "Do not stop at an end token");
   app.add_flag("--json", json, "Print JSON instead of streaming the text");
+  add_weight_format(app, weights);
   device.add_to(app);
 }
 
@@ -109,7 +111,7 @@ Model::Model(const Options& options)
     log_warn("--context {}: the model was made for {} positions", context, config.positions);
   }
   backend = options.device.open();
-  engine = std::make_unique<LmEngine>(config, checkpoint_weights(checkpoint), backend, context,
+  engine = std::make_unique<LmEngine>(config, lm_weights(checkpoint, options.weights), backend, context,
                                       options.device.runner_options());
 }
 
@@ -264,7 +266,8 @@ int Chat::run() {
 }  // namespace
 
 LmVerification verify_lm(const std::string& checkpoint, const std::string& case_file,
-                         std::shared_ptr<Backend> backend, const RunnerOptions& options) {
+                         std::shared_ptr<Backend> backend, const RunnerOptions& options,
+                         const std::string& weights) {
   const LmCase recorded = read_lm_case(case_file);
   const LmCheckpoint loaded = load_lm_checkpoint(checkpoint);
   if (recorded.vocab != loaded.config.vocab) {
@@ -272,7 +275,7 @@ LmVerification verify_lm(const std::string& checkpoint, const std::string& case_
          loaded.config.vocab, checkpoint, recorded.vocab);
   }
   const int64_t context = int64_t(recorded.token_ids.size() + recorded.greedy.size());
-  LmEngine engine(loaded.config, checkpoint_weights(loaded), std::move(backend), context, options);
+  LmEngine engine(loaded.config, lm_weights(loaded, weights), std::move(backend), context, options);
   LmVerification result{.logits = compare(engine.all_logits(recorded.token_ids), recorded.logits),
                         .greedy_count = recorded.greedy.size()};
   Sampler sampler({}, recorded.vocab);
@@ -283,6 +286,11 @@ LmVerification verify_lm(const std::string& checkpoint, const std::string& case_
     if (++result.greedy_equal < recorded.greedy.size()) logits = engine.extend({&id, 1});
   }
   return result;
+}
+
+void add_weight_format(CLI::App& app, std::string& weights) {
+  app.add_option("--weights", weights,
+                 "Encode the matrices of attention and MLP while loading: fp8, int8, int4 or nvfp4");
 }
 
 void add_generate(CLI::App& app) {

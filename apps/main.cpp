@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   apps::add_eval(app);
   apps::add_generate(app);
   apps::add_chat(app);
+  apps::add_quantize(app);
   try {
     app.parse(argc, argv);
     if (quiet) g_log_level = LogLevel::warn;

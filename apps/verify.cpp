@@ -12,7 +12,7 @@ namespace {
 struct Options {
   NetworkOptions network;
   DeviceOptions device;
-  std::string file;
+  std::string file, weights;
   double tolerance = 0;
   bool json = false;
 };
@@ -20,8 +20,8 @@ struct Options {
 // A language model's case: its logits within the tolerance and, in f32, the same greedy continuation.
 int run_lm(const Options& options) {
   const auto backend = options.device.open();
-  const LmVerification v =
-      verify_lm(options.network.checkpoint, options.file, backend, options.device.runner_options());
+  const LmVerification v = verify_lm(options.network.checkpoint, options.file, backend,
+                                     options.device.runner_options(), options.weights);
   const bool exact = backend->compute() == DType::f32;
   const double tolerance = options.tolerance > 0 ? options.tolerance : exact ? 1e-4 : 5e-2;
   const bool ok = v.logits.relative <= tolerance && (!exact || v.greedy_equal == v.greedy_count);
@@ -39,14 +39,15 @@ int run_lm(const Options& options) {
     fmt::print("{:<10} {:>12} {:>12} {:>14}\n", "output", "max abs", "relative", "cosine");
     fmt::print("{:<10} {:>12.3e} {:>12.3e} {:>14.10f}\n", "logits", v.logits.max_abs, v.logits.relative,
                v.logits.cosine);
-    fmt::print("{:<10} {} of {} tokens  {} (tolerance {:g}, {} on {})\n", "greedy", v.greedy_equal, v.greedy_count,
-               ok ? "ok" : "FAILED", tolerance, name_of(backend->compute()), backend->name());
+    fmt::print("{:<10} {} of {} tokens  {} (tolerance {:g}, {} on {})\n", "greedy", v.greedy_equal,
+               v.greedy_count, ok ? "ok" : "FAILED", tolerance, name_of(backend->compute()), backend->name());
   }
   return ok ? 0 : 1;
 }
 
 int run(const Options& options) {
   if (case_kind(options.file) == "lm") return run_lm(options);
+  if (!options.weights.empty()) fail("--weights: expected the case of a language model, found a policy's");
   const PolicyCase recorded = read_policy_case(options.file);
   Network network = open_network(options.network);
   const auto backend = options.device.open();
@@ -80,8 +81,10 @@ void add_verify(CLI::App& app) {
   CLI::App& command = *app.add_subcommand("verify", "Replay a recorded case and compare with its outputs");
   options->network.add_to(command, false);
   command.add_option("case", options->file, "Case file (docs/checkpoints.md)")->required();
-  command.add_option("--tol", options->tolerance,
-                     "Largest relative error (policies: 2e-3 in f32, 2e-2 in half types; language models: 1e-4, 5e-2)");
+  command.add_option(
+      "--tol", options->tolerance,
+      "Largest relative error (policies: 2e-3 in f32, 2e-2 in half types; language models: 1e-4, 5e-2)");
+  add_weight_format(command, options->weights);
   command.add_flag("--json", options->json, "Print JSON");
   options->device.add_to(command);
   on_run(command, [options] { return run(*options); });

@@ -68,7 +68,9 @@ QuantConfig read_compressed_tensors(const JsonNode& node) {
     for (const auto& [name, group] : groups->members()) {
       if (const auto format = group.find("format")) expect_one_of(*format, kFormats);
       const auto weights = group.find("weights");
-      if (!weights || weights->text_or("type", "int") != "int" || !weights->find("group_size")) continue;
+      if (!weights || weights->text_or("type", "int") != "int") continue;
+      config.bits = weights->integer_or("num_bits", 8, 1, 32);
+      if (!weights->find("group_size")) continue;
       const int64_t columns = read_group(*weights);
       if (config.group > 0 && columns != config.group) {
         weights->at("group_size").fail_expected(fmt::format("{}, as in the other groups", config.group));

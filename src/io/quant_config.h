@@ -13,6 +13,7 @@ struct QuantConfig {
   enum class Method { none, gptq, awq, compressed_tensors, modelopt, fp8_blocks };
   Method method = Method::none;
   int64_t group = 128;    // of integers: columns per scale; -1: all
+  int64_t bits = 4;       // of integers
   bool zero_plus = true;  // gptq: a stored zero point is one too small (all but checkpoint_format gptq_v2)
 };
 

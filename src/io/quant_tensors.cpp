@@ -133,13 +133,17 @@ void Reader::read_words(bool awq) {
   if (!awq && find("g_idx") != nullptr) read_groups(need("g_idx", {DType::i32}, {{cols_}}));
 }
 
-// compressed-tensors, pack-quantized: weight_packed i32 [rows, ⌈cols / 8⌉], codes plus 8; weight_scale [rows,
-// groups]; weight_zero_point i32 [⌈rows / 8⌉, groups], also plus 8, where it is not symmetric.
+// compressed-tensors, pack-quantized: weight_packed i32 [rows, ⌈cols / 8⌉], codes plus 8, or [rows, ⌈cols /
+// 4⌉], codes plus 128; weight_scale [rows, groups]; weight_zero_point i32 [⌈rows / 8⌉, groups], also plus 8,
+// where codes of 4 bits are not symmetric.
 void Reader::read_pack_quantized() {
-  const int64_t words = (cols_ + 7) / 8;
-  p_.format = Format::int4;
-  p_.codes = need("weight_packed", {DType::i32}, {{rows_, words}}).bytes.data();
-  p_.code_stride = words * 4;
+  const int64_t words = (cols_ + 7) / 8, wide_words = (cols_ + 3) / 4;
+  const TensorView& codes = need("weight_packed", {DType::i32}, {{rows_, words}, {rows_, wide_words}});
+  const bool wide = codes.shape[1] == wide_words && (wide_words != words || config_.bits == 8);
+  p_.format = wide ? Format::int8 : Format::int4;
+  p_.biased = wide;
+  p_.codes = codes.bytes.data();
+  p_.code_stride = codes.shape[1] * 4;
   const int64_t configured = config_.group > 0 ? config_.group : cols_;
   const TensorView& scales = need("weight_scale", {DType::f16, DType::bf16, DType::f32},
                                   {{rows_, (cols_ + configured - 1) / configured}, {rows_, 1}});
@@ -147,7 +151,7 @@ void Reader::read_pack_quantized() {
   p_.group = groups == 1 ? cols_ : configured;
   p_.scales = scales.bytes.data(), p_.scale_type = scales.dtype;
   p_.scale_row_stride = groups, p_.scale_group_stride = 1;
-  if (find("weight_zero_point") != nullptr) {
+  if (!wide && find("weight_zero_point") != nullptr) {
     p_.zeros = need("weight_zero_point", {DType::i32}, {{(rows_ + 7) / 8, groups}}).bytes.data();
     p_.zero_row_stride = groups, p_.zero_group_stride = 1;
   }
@@ -219,7 +223,8 @@ QuantMatrix Reader::read() {
       else
         return {};
       if (find("weight_zero_point") != nullptr && p_.zeros == nullptr) {
-        fail("{}: {}weight_zero_point: expected none beside bytes", store_.path(), stem_);
+        fail("{}: {}weight_zero_point: expected none beside codes of {}", store_.path(), stem_,
+             quant::name_of(p_.format));
       }
       ignore({"input_scale", "input_global_scale", "input_zero_point"});
       break;

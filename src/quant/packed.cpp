@@ -37,7 +37,10 @@ void decode_run(const Packed& p, int64_t row, int64_t c, int64_t n, float scale,
       for (int64_t i = 0; i < n; ++i) out[i] = kE4m3Values[byte_at(codes, c + i)] * scale;
       return;
     case Format::int8:
-      for (int64_t i = 0; i < n; ++i) out[i] = float(int8_t(byte_at(codes, c + i))) * scale;
+      for (int64_t i = 0; i < n; ++i) {
+        const uint8_t code = p.biased ? byte_at(codes, c + i) ^ 0x80 : byte_at(codes, c + i);
+        out[i] = float(int8_t(code)) * scale;
+      }
       return;
     default: break;
   }
@@ -99,7 +102,8 @@ void encode_row(const Packed& p, const float* values, float divisor, std::byte* 
     const float scale = p.format == Format::fp8 ? fp8_scale(largest) : int8_scale(largest);
     std::memcpy(scales, &scale, sizeof scale);
     for (int64_t c = 0; c < p.cols; ++c) {
-      out[c] = p.format == Format::fp8 ? f32_to_e4m3(values[c] / scale) : uint8_t(to_int8(values[c], scale));
+      out[c] = p.format == Format::fp8 ? f32_to_e4m3(values[c] / scale)
+                                       : uint8_t(uint8_t(to_int8(values[c], scale)) ^ 0x80);
     }
     return;
   }
@@ -182,7 +186,8 @@ Packed encode(Format format, int64_t rows, int64_t cols, const std::function<voi
   p.group = format == Format::int4 ? kInt4Group : format == Format::nvfp4 ? kNvfp4Block : cols;
   p.scale_type = format == Format::int4 ? DType::bf16 : format == Format::nvfp4 ? DType::f8_e4m3 : DType::f32;
   p.code_stride = (cols * bits_of(format) + 7) / 8;
-  if (format == Format::int4) p.code_stride = (p.code_stride + 3) / 4 * 4;  // whole words, as they are stored
+  p.biased = format == Format::int8;
+  if (format == Format::int4 || format == Format::int8) p.code_stride = (p.code_stride + 3) / 4 * 4;
   p.scale_row_stride = p.groups(), p.scale_group_stride = 1;
   const auto buffers = std::make_shared<Buffers>();
   buffers->codes.resize(size_t(rows * p.code_stride));

@@ -24,6 +24,7 @@ struct Packed {
   int64_t rows = 0, cols = 0;
   const std::byte* codes = nullptr;
   int64_t code_stride = 0;  // order `rows`: bytes between rows
+  bool biased = false;      // int8: stored plus 128
 
   // scale(r, g) is element (r / scale_rows) · scale_row_stride + g · scale_group_stride of `scales`, and is
   // multiplied with `global`, or divided by it.
@@ -54,9 +55,9 @@ struct Packed {
 // Rows [row, row + count) as f32 values, [count, cols]: each one product of f32 numbers, rounded once.
 void decode(const Packed& packed, int64_t row, int64_t count, float* out);
 
-// Encodes a matrix given row by row, in order `rows`: fp8, int8 with an f32 scale per row, int4 with a bf16
-// scale per 128 columns, nvfp4. `read(row, out)` is called from several threads, perhaps twice per row.
-// Throws Error(input) naming `name` where a value is not finite.
+// Encodes a matrix given row by row, in order `rows` and whole words: fp8, int8 with an f32 scale per row,
+// int4 with a bf16 scale per 128 columns, nvfp4. `read(row, out)` is called from several threads, perhaps
+// twice per row. Throws Error(input) naming `name` where a value is not finite.
 Packed encode(Format format, int64_t rows, int64_t cols, const std::function<void(int64_t, float*)>& read,
               const std::string& name);
 

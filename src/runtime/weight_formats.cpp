@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "runtime/text_generator.h"
 
 namespace flashrt {
 
@@ -25,6 +26,12 @@ Weight packed_weight(const std::string& name, std::shared_ptr<const quant::Packe
                    .stride = packed->code_stride,
                    .packed = std::move(packed)}};
   return weight;
+}
+
+WeightSource lm_weights(const LmCheckpoint& checkpoint, std::string_view format) {
+  WeightSource stored = checkpoint_weights(checkpoint);
+  if (format.empty()) return stored;
+  return encoded_weights(std::move(stored), checkpoint.config, parse_weight_format(format));
 }
 
 quant::Format parse_weight_format(std::string_view text) {

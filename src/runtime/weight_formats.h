@@ -13,6 +13,9 @@ namespace flashrt {
 
 Weight packed_weight(const std::string& name, std::shared_ptr<const quant::Packed> packed);
 
+// The weights of a checkpoint; with a format's name (of --weights) its matrices encoded.
+WeightSource lm_weights(const LmCheckpoint& checkpoint, std::string_view format = "");
+
 // fp8, int8, int4 or nvfp4; throws Error(input) naming the choices.
 quant::Format parse_weight_format(std::string_view text);
 

@@ -40,7 +40,7 @@ void expect_same(const std::vector<float>& got, const std::vector<float>& want, 
 
 TEST(QuantTensors, DecodesEveryWayOfStoringBitForBit) {
   const Golden golden;
-  EXPECT_EQ(golden.file.metadata().size(), 15u);
+  EXPECT_EQ(golden.file.metadata().size(), 16u);
   for (const auto& [way, text] : golden.file.metadata()) {
     const std::vector<int64_t>& shape = golden.at(way + ".values").shape;
     const QuantMatrix matrix =

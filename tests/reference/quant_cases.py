@@ -120,6 +120,10 @@ def ct_int8(weight):
     return compressed(weight, "int-quantized", num_bits=8, type="int", strategy="channel", symmetric=True)
 
 
+def ct_int8_words(weight):
+    return compressed(weight, "pack-quantized", num_bits=8, type="int", strategy="channel", symmetric=True)
+
+
 def ct_int4(weight, group=32, symmetric=True):
     return compressed(weight, "pack-quantized", num_bits=4, type="int", strategy="group", group_size=group,
                       symmetric=symmetric)
@@ -175,6 +179,7 @@ WAYS = {
     "ct_fp8": (ct_fp8, ct_config("float-quantized", num_bits=8, type="float", strategy="channel"), (9, 21)),
     "ct_fp8_tensor": (ct_fp8_tensor, ct_config("float-quantized", num_bits=8, type="float", strategy="tensor"), (9, 21)),
     "ct_int8": (ct_int8, ct_config("int-quantized", num_bits=8, type="int", strategy="channel"), (9, 21)),
+    "ct_int8_words": (ct_int8_words, ct_config("pack-quantized", num_bits=8, type="int", strategy="channel"), (9, 22)),
     "ct_int4": (ct_int4, ct_config("pack-quantized", num_bits=4, type="int", strategy="group", group_size=32), (10, 96)),
     "ct_int4_zeros": (lambda w: ct_int4(w, symmetric=False),
                       ct_config("pack-quantized", num_bits=4, type="int", strategy="group", group_size=32, symmetric=False), (16, 64)),
