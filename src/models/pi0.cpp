@@ -214,9 +214,9 @@ Tensor Pi0::velocity(Tensor x, Tensor state, const std::vector<DecoderLayer>& la
                      int64_t step) {
   Tensor h = suffix(x, state, step);
   for (size_t i = 0; i < layers.size(); ++i) h = block(h, layers[i], c_.expert, caches_[i], step);
+  const auto exact = p_.exact();
   h = normalize(p_.rows(h, h.rows() - shape_.horizon, shape_.horizon), modulation(final_norm, step),
                 c_.expert);
-  const auto exact = p_.exact();
   return linear(h, action_out_, action_out_bias_);
 }
 

@@ -74,8 +74,8 @@ extern "C" __global__ void __launch_bounds__(512) flow_step(const __grid_constan
           __ldcg(reinterpret_cast<const unsigned*>(p.hidden + static_cast<size_t>(token) * p.width) + t));
     const float rstd =
         rsqrt_approx(block_sum(fmaf(h.x, h.x, h.y * h.y), scratch[0]) / static_cast<float>(p.width) + p.eps);
-    normed[2 * t] = __bfloat162float(__float2bfloat16_rn(fmaf(h.x * rstd, scale[0], shift[0])));
-    normed[2 * t + 1] = __bfloat162float(__float2bfloat16_rn(fmaf(h.y * rstd, scale[1], shift[1])));
+    normed[2 * t] = fmaf(h.x * rstd, scale[0], shift[0]);
+    normed[2 * t + 1] = fmaf(h.y * rstd, scale[1], shift[1]);
     __syncthreads();
     float v = 0.f;
 #pragma unroll
