@@ -160,16 +160,16 @@ void Executor::select(const ExecutorOptions& options) {
 void Executor::prepare_launches() {
   for (Launch& launch : launches_) {
     launch.handle = find_kernel(launch.kernel.c_str());
+    const auto* kernel = reinterpret_cast<const void*>(launch.handle);
     // One carveout for all: a change of it between kernels would drain the multiprocessors.
-    checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(launch.handle),
-                                 cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-    if (launch.shared_bytes > 48 * 1024) {
-      checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(launch.handle),
-                                   cudaFuncAttributeMaxDynamicSharedMemorySize, int(launch.shared_bytes)));
+    checked(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    cudaFuncAttributes present{};
+    checked(cudaFuncGetAttributes(&present, kernel));
+    if (int(launch.shared_bytes) > present.maxDynamicSharedSizeBytes) {  // raised only: other launches share the kernel
+      checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(launch.shared_bytes)));
     }
     if (launch.cluster.x * launch.cluster.y * launch.cluster.z > 8) {
-      checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(launch.handle),
-                                   cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+      checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
     }
   }
 }
@@ -208,7 +208,12 @@ void Executor::enqueue_all() {
 void Executor::capture() {
   cudaGraph_t graph = nullptr;
   checked(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-  enqueue_all();
+  try {
+    enqueue_all();
+  } catch (...) {  // a capture left open would refuse this thread's later allocations
+    cudaStreamEndCapture(stream_, &graph);
+    throw;
+  }
   checked(cudaStreamEndCapture(stream_, &graph));
   checked(cudaGraphInstantiate(&graph_, graph, 0));
   checked(cudaGraphDestroy(graph));
