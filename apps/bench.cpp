@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "apps/command.h"
@@ -25,7 +26,7 @@ struct Options {
   double hz = 0;
   int replays = 0;
   bool check = false, json = false;
-  std::string out;
+  std::string out, peers = "tune/bench/peers.json";
   double bandwidth = 4.6, tensor = 790;  // TB/s, TFLOP/s of the floor
 };
 
@@ -72,11 +73,163 @@ std::map<std::string, double> floors(const Program& program, const Options& opti
   return floor;
 }
 
+// What public stacks need for the same protocol: name → ms; empty when the file has no such row. A default
+// file that is not there has no rows.
+nlohmann::json peers_of(const nlohmann::json& protocol, const Options& options) {
+  std::ifstream file(options.peers);
+  nlohmann::json found = nlohmann::json::object();
+  if (!file) {
+    if (options.peers != Options{}.peers) fail("--peers {}: cannot read", options.peers);
+    return found;
+  }
+  try {
+    const nlohmann::json peers = nlohmann::json::parse(file);
+    for (const auto& row : peers.at("rows")) {
+      const auto same = [&](const char* key) { return row.at(key) == protocol.at(key); };
+      if (!same("network") || !same("views") || !same("prompt_tokens") || !same("horizon")) continue;
+      for (size_t i = 0; i < row.at("ms").size(); ++i) {
+        if (!row["ms"][i].is_null())
+          found[peers.at("columns").at(i).get<std::string>()] = row["ms"][i].get<double>();
+      }
+    }
+  } catch (const nlohmann::json::exception& error) {
+    fail("--peers {}: {}", options.peers, error.what());
+  }
+  return found;
+}
+
 nlohmann::json to_json(const Percentiles& p) {
   return {{"min", p.min}, {"p50", p.p50}, {"p95", p.p95}, {"p99", p.p99}, {"max", p.max}, {"mean", p.mean}};
 }
 
-int run(const Options& options) {
+using Json = nlohmann::json;
+
+// Back to back: host wall time of every call, and what the stages took in them.
+struct Timing {
+  std::vector<double> wall;
+  std::map<std::string, std::vector<double>> stages;
+  std::optional<GpuReading> gpu;
+};
+
+Timing time_calls(Call& call, int calls) {
+  Timing t;
+  const Program& program = call.runner.program();
+  GpuMonitor monitor;
+  for (int i = 0; i < calls; ++i) {
+    t.wall.push_back(call(uint64_t(i)));
+    for (size_t s = 0; s < program.stages.size(); ++s) {
+      if (const float ms = call.runner.stage_ms()[s]; std::isfinite(ms))
+        t.stages[program.stages[s]].push_back(double(ms));
+    }
+  }
+  t.gpu = monitor.stop();
+  return t;
+}
+
+// At a fixed rate, as a robot calls; ten seconds at most.
+std::vector<double> time_paced(Call& call, int calls, double hz) {
+  std::vector<double> wall;
+  auto next = Clock::now();
+  for (int i = 0; i < std::min(calls, int(hz * 10)); ++i) {
+    std::this_thread::sleep_until(next);
+    next += std::chrono::nanoseconds(int64_t(1e9 / hz));
+    wall.push_back(call(uint64_t(i)));
+  }
+  return wall;
+}
+
+void add_stages(Json& out, Timing& timing, const Program& program, const Options& options) {
+  double graph = 0, floor = 0;
+  const auto floor_of = floors(program, options);
+  for (auto& [stage, samples] : timing.stages) {
+    const Percentiles p = percentiles(samples);
+    const double f = floor_of.count(stage) ? floor_of.at(stage) : 0;
+    out["stages"][stage] = {
+        {"p50_ms", p.p50}, {"floor_ms", f}, {"percent_of_floor", p.p50 > 0 ? 100 * f / p.p50 : 0}};
+    graph += p.p50, floor += f;
+  }
+  out["graph_ms"] = graph, out["floor_ms"] = floor;
+  out["floor_of"] = {{"tb_per_s", options.bandwidth}, {"tflop_per_s", options.tensor}};
+}
+
+int count_different(Call& call, int replays) {
+  call(0);
+  const std::vector<float> first = call.actions;
+  int different = 0;
+  for (int i = 0; i < replays; ++i) {
+    call(0);
+    different += std::memcmp(first.data(), call.actions.data(), first.size() * sizeof(float)) != 0;
+  }
+  return different;
+}
+
+// The timed program's actions against the f32 definition on the CPU, same inputs.
+Comparison compare_with_definition(Call& call, const Network& network, const PolicyShape& shape) {
+  PolicyEngine definition(network.config, network.weights, Backend::open("cpu", Precision::f32));
+  Runner& oracle = definition.runner(shape);
+  fill_random_inputs(oracle, network.config, 0);
+  philox_normal(0, {reinterpret_cast<float*>(oracle.input("noise").data()),
+                    oracle.input("noise").size() / sizeof(float)});
+  if (!oracle.run()) fail_device("running the definition: {}", oracle.error());
+  call(0);
+  const auto bytes = oracle.output("actions");
+  return compare(call.actions, {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)});
+}
+
+void print_wall(const Json& wall, std::string_view what) {
+  fmt::print("{:<10} p50 {:.3f}  p95 {:.3f}  p99 {:.3f}  max {:.3f} ms", what, wall["p50"].get<double>(),
+             wall["p95"].get<double>(), wall["p99"].get<double>(), wall["max"].get<double>());
+}
+
+void print_report(const Json& out) {
+  const double p50 = out["wall_ms"]["p50"].get<double>();
+  fmt::print("{}, {} views, {} prompt tokens, horizon {}, {} steps, {} on {}\n",
+             out["network"].get<std::string>(), out["views"].get<int>(), out["prompt_tokens"].get<int>(),
+             out["horizon"].get<int>(), out["steps"].get<int>(), out["precision"].get<std::string>(),
+             out["device"].get<std::string>());
+  print_wall(out["wall_ms"], "host wall");
+  fmt::print(" over {} calls ({:.1f} Hz)\n", out["calls"].get<int>(), 1e3 / p50);
+  if (out.contains("paced")) {
+    print_wall(out["paced"]["wall_ms"], fmt::format("at {:g} Hz", out["paced"]["hz"].get<double>()));
+    fmt::print("\n");
+  }
+  const Json peers = out.value("peers_ms", Json::object());
+  for (const auto& [name, ms] : peers.items()) {
+    fmt::print("  the same by {}: {:.2f} ms (x {:.2f}), of another run\n", name, ms.get<double>(),
+               ms.get<double>() / p50);
+  }
+  for (const auto& [stage, value] : out["stages"].items()) {
+    fmt::print("  {:<8} {:.3f} ms, floor {:.3f} ms ({:.0f} %)\n", stage, value["p50_ms"].get<double>(),
+               value["floor_ms"].get<double>(), value["percent_of_floor"].get<double>());
+  }
+  const double graph = out["graph_ms"].get<double>(), floor = out["floor_ms"].get<double>();
+  fmt::print("stages {:.3f} ms, floor {:.3f} ms at {:g} TB/s and {:g} TFLOP/s ({:.0f} %)\n", graph, floor,
+             out["floor_of"]["tb_per_s"].get<double>(), out["floor_of"]["tflop_per_s"].get<double>(),
+             100 * floor / graph);
+  fmt::print(
+      "{} launches, {} lines; weights {:.1f} MB, other device memory {:.1f} MB; built in {:.1f} s, first "
+      "call {:.2f} ms\n",
+      out["launches"].get<int>(), out["lines"].get<int>(), out["weight_bytes"].get<double>() / 1e6,
+      out["memory_bytes"].get<double>() / 1e6, out["build_ms"].get<double>() / 1e3,
+      out["first_call_ms"].get<double>());
+  if (out.contains("gpu")) {
+    const Json& gpu = out["gpu"];
+    fmt::print("SM {:.0f} MHz, memory {:.0f} MHz, {:.0f} W{}\n", gpu["sm_mhz"].get<double>(),
+               gpu["memory_mhz"].get<double>(), gpu["watts"].get<double>(),
+               gpu["throttled"].get<bool>() ? ", THROTTLED" : "");
+  }
+  if (out.contains("replays")) {
+    fmt::print("{} calls with one seed: {} differ in any bit\n", out["replays"]["calls"].get<int>(),
+               out["replays"]["different"].get<int>());
+  }
+  if (out.contains("accuracy")) {
+    const Json& a = out["accuracy"];
+    fmt::print("against the f32 definition: cosine {:.7f}, relative {:.3e}, max {:.3e}\n",
+               a["cosine"].get<double>(), a["relative"].get<double>(), a["max_abs"].get<double>());
+  }
+}
+
+Json measure(const Options& options) {
   const auto start = Clock::now();
   Network network = open_network(options.network);
   const PolicyConfig& c = network.config;
@@ -87,133 +240,59 @@ int run(const Options& options) {
   fill_random_inputs(runner, c, 0);
   Call call(runner);
   const double build_ms = ms_since(start), first_ms = call(0);
-
-  std::vector<double> wall, paced;
-  std::map<std::string, std::vector<double>> stages;
   for (int i = 0; i < options.warmup; ++i) call(uint64_t(i));
-  GpuMonitor monitor;
-  for (int i = 0; i < options.calls; ++i) {
-    wall.push_back(call(uint64_t(i)));
-    for (size_t s = 0; s < runner.program().stages.size(); ++s) {
-      if (const float ms = runner.stage_ms()[s]; std::isfinite(ms))
-        stages[runner.program().stages[s]].push_back(double(ms));
-    }
+  Timing timing = time_calls(call, options.calls);
+  Json out{{"network",
+            options.network.random.empty() ? options.network.checkpoint : "random " + options.network.random},
+           {"device", backend->name()},
+           {"precision", name_of(backend->compute())},
+           {"views", shape.views},
+           {"prompt_tokens", shape.text_tokens},
+           {"horizon", shape.horizon},
+           {"steps", c.steps},
+           {"calls", options.calls},
+           {"warmup", options.warmup},
+           {"wall_ms", to_json(percentiles(timing.wall))},
+           {"first_call_ms", first_ms},
+           {"build_ms", build_ms},
+           {"launches", runner.launch_count()},
+           {"lines", runner.program().lines.size()},
+           {"arena_bytes", runner.plan().arena_bytes},
+           {"memory_bytes", runner.memory_bytes()},
+           {"weight_bytes", backend->weight_bytes()},
+           {"device_used_bytes", backend->device_used_bytes()}};
+  add_stages(out, timing, runner.program(), options);
+  if (const auto peers = peers_of(out, options); !peers.empty()) out["peers_ms"] = peers;
+  if (const auto& gpu = timing.gpu) {
+    out["gpu"] = {{"sm_mhz", gpu->sm_mhz},
+                  {"memory_mhz", gpu->memory_mhz},
+                  {"watts", gpu->watts},
+                  {"throttled", gpu->throttled}};
   }
-  const auto reading = monitor.stop();
   if (options.hz > 0) {
-    auto next = Clock::now();
-    for (int i = 0; i < std::min(options.calls, int(options.hz * 10)); ++i) {
-      std::this_thread::sleep_until(next);
-      next += std::chrono::nanoseconds(int64_t(1e9 / options.hz));
-      paced.push_back(call(uint64_t(i)));
-    }
-  }
-
-  nlohmann::json out{{"network", options.network.random.empty() ? options.network.checkpoint
-                                                                : "random " + options.network.random},
-                     {"device", backend->name()},
-                     {"precision", name_of(backend->compute())},
-                     {"views", shape.views},
-                     {"prompt_tokens", shape.text_tokens},
-                     {"horizon", shape.horizon},
-                     {"steps", c.steps},
-                     {"calls", options.calls},
-                     {"warmup", options.warmup},
-                     {"wall_ms", to_json(percentiles(wall))},
-                     {"first_call_ms", first_ms},
-                     {"build_ms", build_ms},
-                     {"launches", runner.launch_count()},
-                     {"lines", runner.program().lines.size()},
-                     {"arena_bytes", runner.plan().arena_bytes},
-                     {"memory_bytes", runner.memory_bytes()},
-                     {"weight_bytes", backend->weight_bytes()},
-                     {"device_used_bytes", backend->device_used_bytes()}};
-  if (!paced.empty()) out["paced"] = {{"hz", options.hz}, {"wall_ms", to_json(percentiles(paced))}};
-  double graph = 0, floor = 0;
-  const auto floor_of = floors(runner.program(), options);
-  for (auto& [stage, samples] : stages) {
-    const Percentiles p = percentiles(samples);
-    const double f = floor_of.count(stage) ? floor_of.at(stage) : 0;
-    out["stages"][stage] = {
-        {"p50_ms", p.p50}, {"floor_ms", f}, {"percent_of_floor", p.p50 > 0 ? 100 * f / p.p50 : 0}};
-    graph += p.p50, floor += f;
-  }
-  out["graph_ms"] = graph;
-  out["floor_ms"] = floor;
-  if (reading) {
-    out["gpu"] = {{"sm_mhz", reading->sm_mhz},
-                  {"memory_mhz", reading->memory_mhz},
-                  {"watts", reading->watts},
-                  {"throttled", reading->throttled}};
+    std::vector<double> paced = time_paced(call, options.calls, options.hz);
+    out["paced"] = {{"hz", options.hz}, {"wall_ms", to_json(percentiles(paced))}};
   }
   if (options.replays > 0) {
-    call(0);
-    const std::vector<float> first = call.actions;
-    int different = 0;
-    for (int i = 0; i < options.replays; ++i) {
-      call(0);
-      different += std::memcmp(first.data(), call.actions.data(), first.size() * sizeof(float)) != 0;
-    }
-    out["replays"] = {{"calls", options.replays}, {"different", different}};
+    out["replays"] = {{"calls", options.replays}, {"different", count_different(call, options.replays)}};
   }
   if (options.check) {
-    PolicyEngine definition(c, network.weights, Backend::open("cpu", Precision::f32));
-    Runner& oracle = definition.runner(shape);
-    fill_random_inputs(oracle, c, 0);
-    philox_normal(0, {reinterpret_cast<float*>(oracle.input("noise").data()),
-                      oracle.input("noise").size() / sizeof(float)});
-    if (!oracle.run()) fail_device("running the definition: {}", oracle.error());
-    call(0);
-    const auto bytes = oracle.output("actions");
-    const Comparison m =
-        compare(call.actions, {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)});
+    const Comparison m = compare_with_definition(call, network, shape);
     out["accuracy"] = {{"cosine", m.cosine}, {"relative", m.relative}, {"max_abs", m.max_abs}};
   }
+  return out;
+}
+
+int run(const Options& options) {
+  const Json out = measure(options);
   if (!options.out.empty()) {
     std::ofstream file(options.out);
     if (!(file << out.dump(2) << "\n")) fail("--out {}: cannot write", options.out);
   }
-  if (options.json) {
+  if (options.json)
     print_json(out);
-    return 0;
-  }
-  const auto& w = out["wall_ms"];
-  fmt::print("{}, {} views, {} prompt tokens, horizon {}, {} steps, {} on {}\n",
-             out["network"].get<std::string>(), shape.views, shape.text_tokens, shape.horizon, c.steps,
-             name_of(backend->compute()), backend->name());
-  fmt::print("host wall  p50 {:.3f}  p95 {:.3f}  p99 {:.3f}  max {:.3f} ms over {} calls ({:.1f} Hz)\n",
-             w["p50"].get<double>(), w["p95"].get<double>(), w["p99"].get<double>(), w["max"].get<double>(),
-             options.calls, 1e3 / w["p50"].get<double>());
-  if (!paced.empty()) {
-    const auto& p = out["paced"]["wall_ms"];
-    fmt::print("at {:g} Hz   p50 {:.3f}  p95 {:.3f}  p99 {:.3f}  max {:.3f} ms\n", options.hz,
-               p["p50"].get<double>(), p["p95"].get<double>(), p["p99"].get<double>(),
-               p["max"].get<double>());
-  }
-  for (const auto& [stage, value] : out["stages"].items()) {
-    fmt::print("  {:<8} {:.3f} ms, floor {:.3f} ms ({:.0f} %)\n", stage, value["p50_ms"].get<double>(),
-               value["floor_ms"].get<double>(), value["percent_of_floor"].get<double>());
-  }
-  fmt::print("stages {:.3f} ms, floor {:.3f} ms at {:g} TB/s and {:g} TFLOP/s ({:.0f} %)\n", graph, floor,
-             options.bandwidth, options.tensor, 100 * floor / graph);
-  fmt::print(
-      "{} launches, {} lines; weights {:.1f} MB, other device memory {:.1f} MB; built in {:.1f} s, first "
-      "call {:.2f} ms\n",
-      runner.launch_count(), runner.program().lines.size(), double(backend->weight_bytes()) / 1e6,
-      double(runner.memory_bytes()) / 1e6, build_ms / 1e3, first_ms);
-  if (reading) {
-    fmt::print("SM {:.0f} MHz, memory {:.0f} MHz, {:.0f} W{}\n", reading->sm_mhz, reading->memory_mhz,
-               reading->watts, reading->throttled ? ", THROTTLED" : "");
-  }
-  if (out.contains("replays")) {
-    fmt::print("{} calls with one seed: {} differ in any bit\n", options.replays,
-               out["replays"]["different"].get<int>());
-  }
-  if (out.contains("accuracy")) {
-    const auto& a = out["accuracy"];
-    fmt::print("against the f32 definition: cosine {:.7f}, relative {:.3e}, max {:.3e}\n",
-               a["cosine"].get<double>(), a["relative"].get<double>(), a["max_abs"].get<double>());
-  }
+  else
+    print_report(out);
   return 0;
 }
 
@@ -239,6 +318,8 @@ void add_bench(CLI::App& app) {
   command.add_flag("--check", options->check,
                    "Compare the timed program's actions with the f32 definition on the CPU");
   command.add_option("--out", options->out, "Write the JSON here as well");
+  command.add_option("--peers", options->peers, "Figures of other stacks to print beside ours")
+      ->capture_default_str();
   command.add_option("--bandwidth", options->bandwidth, "Floor: memory, TB/s")->capture_default_str();
   command.add_option("--tensor", options->tensor, "Floor: arithmetic, TFLOP/s")->capture_default_str();
   command.add_flag("--json", options->json, "Print JSON");

@@ -64,6 +64,8 @@ void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_run(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_bench_op(CLI::App& app);
+void add_tune(CLI::App& app);
 void add_profile(CLI::App& app);
 void add_diff(CLI::App& app);
 void add_synth(CLI::App& app);

@@ -17,6 +17,8 @@ int main(int argc, char** argv) {
   apps::add_run(app);
   apps::add_inspect(app);
   apps::add_bench(app);
+  apps::add_bench_op(app);
+  apps::add_tune(app);
   apps::add_verify(app);
   apps::add_profile(app);
   apps::add_diff(app);

@@ -124,6 +124,33 @@ StreamTactic choose_stream_tactic(const LinearStreamParams& p, int sms) {
   return t;
 }
 
+std::vector<StreamTactic> stream_candidates(const LinearStreamParams& p, int sms) {
+  std::vector<StreamTactic> list = {choose_stream_tactic(p, sms)};
+  const auto add = [&](int groups, int splits, int clusters, int ring_bytes, bool late) {
+    StreamTactic t{.rows = groups == 2 ? std::max(list[0].rows, 16) : list[0].rows,
+                   .row_groups = groups,
+                   .splits = splits,
+                   .clusters = clusters};
+    if (clusters < 1 || clusters * splits > 4 * sms) return;  // slices too thin to be worth a launch
+    const int tiles = stream_tiles(p, groups);
+    const int loads = divide_up(tiles, clusters) * divide_up(divide_up(p.k, 64), splits);
+    t.stages = std::min({loads, 32, ring_bytes / (8192 * groups)});
+    t.trigger = late ? t.stages : 0;
+    if (invalid(p, t) == nullptr && std::ranges::find(list, t) == list.end()) list.push_back(t);
+  };
+  for (int groups : {1, 2}) {
+    for (int splits : {1, 2, 4, 8}) {
+      const int tiles = stream_tiles(p, groups), resident = std::min(tiles, sms * 10 / 11 / splits);
+      for (int kilobytes : {48, 96, 144}) {
+        for (int clusters : {tiles, resident}) {
+          for (bool late : {false, true}) add(groups, splits, clusters, kilobytes * 1024, late);
+        }
+      }
+    }
+  }
+  return list;
+}
+
 StreamLaunch plan_linear_stream(const LinearStreamParams& problem, const void* weights,
                                 const StreamTactic& tactic, decltype(&cuTensorMapEncodeTiled) encode) {
   StreamLaunch launch{.error = invalid(problem, tactic), .params = problem};

@@ -3,6 +3,8 @@
 #pragma once
 #include <cuda.h>
 
+#include <vector>
+
 #include "cuda/kernels/common/linear_stream_params.h"
 
 namespace flashrt {
@@ -16,6 +18,8 @@ struct StreamTactic {
   int clusters;    // each takes row tiles c, c + clusters, …
   int stages;      // ring depth, in loads of 8 KB · row_groups; at most 32
   int trigger;     // weight loads issued before successors may start; 0 = at once
+
+  bool operator==(const StreamTactic&) const = default;
 };
 
 struct StreamLaunch {
@@ -33,6 +37,9 @@ int stream_stat_slots(const LinearStreamParams& problem);
 
 // The default choice for a device with `sms` multiprocessors.
 StreamTactic choose_stream_tactic(const LinearStreamParams& problem, int sms);
+
+// Choices worth timing for a problem, the default first.
+std::vector<StreamTactic> stream_candidates(const LinearStreamParams& problem, int sms);
 
 // `problem` has the fields below `problem` in LinearStreamParams; weights is [n, k] bf16. Call once, before
 // capture: addresses are baked into the tensor maps. Launch with cluster dimension `cluster`, the

@@ -84,6 +84,26 @@ void fill_stream(const Problem& p, LinearStreamParams& s) {
   s.v_cache = p.out_data<__nv_bfloat16>(2);
 }
 
+constexpr const char* kStreamVariants[] = {"plain", "residual", "pair", "qkv"};
+
+TunedRow stream_row(const LinearStreamParams& s, const StreamTactic& t) {
+  return {.op = "linear",
+          .implementation = "stream",
+          .variant = kStreamVariants[int(s.epilogue)],
+          .shape = {s.m, s.n, s.k},
+          .tactic = {t.rows, t.row_groups, t.splits, t.clusters, t.stages, t.trigger}};
+}
+
+StreamTactic stream_tactic(const Problem& p, const LinearStreamParams& s) {
+  const int64_t shape[] = {s.m, s.n, s.k};
+  if (const TunedRow* row =
+          find_tuned(p.device.name, "linear", "stream", kStreamVariants[int(s.epilogue)], shape)) {
+    const auto& t = row->tactic;
+    return {.rows = t[0], .row_groups = t[1], .splits = t[2], .clusters = t[3], .stages = t[4], .trigger = t[5]};
+  }
+  return choose_stream_tactic(s, p.device.processors);
+}
+
 LinearRows rows_of(const Problem& p) {
   if (rotates(p)) return LinearRows::heads;
   return is_pair(p.line.attrs<LinearAttrs>().activation) ? LinearRows::pair : LinearRows::plain;
@@ -112,11 +132,20 @@ LinearParams wgmma_epilogue(const Problem& p) {
   return e;
 }
 
+constexpr const char* kWgmmaVariants[] = {"plain", "pair", "heads"};
+
+TunedRow wgmma_row(const LinearProblem& problem, const LinearTactic& t) {
+  return {.op = "linear",
+          .implementation = "wgmma",
+          .variant = kWgmmaVariants[int(problem.rows)],
+          .shape = {problem.m, problem.n, problem.k},
+          .tactic = {t.rows, t.tokens, t.cluster_rows, t.cluster_tokens, t.split}};
+}
+
 LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
-  static constexpr const char* kVariants[] = {"plain", "pair", "heads"};
   const int64_t shape[] = {problem.m, problem.n, problem.k};
   if (const TunedRow* row =
-          find_tuned(p.device.name, "linear", "wgmma", kVariants[int(problem.rows)], shape)) {
+          find_tuned(p.device.name, "linear", "wgmma", kWgmmaVariants[int(problem.rows)], shape)) {
     const auto& t = row->tactic;
     return {.rows = t[0], .tokens = t[1], .cluster_rows = t[2], .cluster_tokens = t[3], .split = t[4]};
   }
@@ -148,8 +177,8 @@ bool fits_linear_stream(const Problem& p) {
 void launch_linear_stream(const Problem& p, std::vector<Launch>& out) {
   LinearStreamParams problem = stream_problem(p);
   fill_stream(p, problem);
-  const StreamLaunch plan = plan_linear_stream(
-      problem, p.in_data<void>(kW), choose_stream_tactic(problem, p.device.processors), tensor_map_encoder());
+  const StreamLaunch plan =
+      plan_linear_stream(problem, p.in_data<void>(kW), stream_tactic(p, problem), tensor_map_encoder());
   if (plan.error != nullptr) fail_device("{}: linear stream: {}", to_string(p.line.at), plan.error);
   Launch launch = Launch::of(plan.kernel, plan.grid, plan.block, plan.params, plan.shared_bytes);
   launch.cluster = dim3(plan.cluster);
@@ -189,6 +218,27 @@ void launch_linear_wgmma(const Problem& p, std::vector<Launch>& out) {
                              unsigned(plan.shared_bytes));
   launch.cluster = dim3(unsigned(plan.cluster));
   out.push_back(std::move(launch));
+}
+
+std::vector<TunedRow> linear_tactics(const Problem& p, std::string_view implementation) {
+  std::vector<TunedRow> rows;
+  const auto add = [&](const TunedRow& row) {
+    if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
+  };
+  if (implementation == "stream") {
+    const LinearStreamParams problem = stream_problem(p);
+    add(stream_row(problem, stream_tactic(p, problem)));
+    for (const StreamTactic& t : stream_candidates(problem, p.device.processors)) add(stream_row(problem, t));
+  }
+  if (implementation == "wgmma") {
+    constexpr size_t kMost = 16;  // they come by estimated time
+    const LinearProblem problem = wgmma_problem(p);
+    add(wgmma_row(problem, wgmma_tactic(p, problem)));
+    for (const LinearTactic& t : linear_candidates(problem, wgmma_epilogue(p), p.device.processors)) {
+      if (rows.size() < kMost) add(wgmma_row(problem, t));
+    }
+  }
+  return rows;
 }
 
 }  // namespace flashrt::cuda

@@ -55,14 +55,28 @@ std::vector<TunedRow> parse(std::string_view text) {
 
 }  // namespace
 
+std::vector<TunedRow>& trial_rows() {
+  static std::vector<TunedRow> rows;
+  return rows;
+}
+
+std::span<const TunedRow> tuned_rows(std::string_view device) {
+  static const std::vector<TunedRow> rows = parse(kTables[0].text);
+  return device == kTables[0].device ? rows : std::span<const TunedRow>{};
+}
+
 const TunedRow* find_tuned(std::string_view device, std::string_view op, std::string_view implementation,
                            std::string_view variant, std::span<const int64_t> shape) {
-  static const std::vector<TunedRow> rows = parse(kTables[0].text);
+  const auto matches = [&](const TunedRow& row, size_t first) {
+    return row.op == op && row.implementation == implementation && row.variant == variant &&
+           std::equal(shape.begin() + ptrdiff_t(first), shape.end(), row.shape.begin() + ptrdiff_t(first));
+  };
+  for (const TunedRow& row : trial_rows()) {
+    if (matches(row, 0)) return &row;
+  }
   const TunedRow* best = nullptr;
-  if (device != kTables[0].device) return nullptr;
-  for (const TunedRow& row : rows) {
-    if (row.op != op || row.implementation != implementation || row.variant != variant) continue;
-    if (!std::equal(shape.begin() + 1, shape.end(), row.shape.begin() + 1)) continue;
+  for (const TunedRow& row : tuned_rows(device)) {
+    if (!matches(row, 1)) continue;
     if (std::abs(row.shape[0] - shape[0]) * 16 > shape[0]) continue;  // tiles of another number of rows
     if (best == nullptr || std::abs(row.shape[0] - shape[0]) < std::abs(best->shape[0] - shape[0]))
       best = &row;
