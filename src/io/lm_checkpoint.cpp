@@ -2,10 +2,12 @@
 #include "io/lm_checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "io/quant_tensors.h"
 
 namespace flashrt {
@@ -65,7 +67,9 @@ void check_tensors(LmCheckpoint& checkpoint) {
     fail("{}", message);
   }
   for (const TensorView& tensor : checkpoint.store.tensors()) {
-    const bool derived = tensor.name.ends_with("rotary_emb.inv_freq") ||
+    const bool masks = checkpoint.config.family == "gpt2" &&
+                       (tensor.name.ends_with(".attn.bias") || tensor.name.ends_with(".attn.masked_bias"));
+    const bool derived = masks || tensor.name.ends_with("rotary_emb.inv_freq") ||
                          (checkpoint.config.tied && tensor.name == "lm_head.weight") ||
                          tensor.name.ends_with(".k_scale") || tensor.name.ends_with(".v_scale");
     if (!wanted.contains(tensor.name) && !derived) unknown.push_back(tensor.name);
@@ -74,6 +78,26 @@ void check_tensors(LmCheckpoint& checkpoint) {
   if (!unknown.empty()) {
     fail("{}: {} tensors are no part of a {} model of this configuration:\n  {}", checkpoint.path,
          unknown.size(), checkpoint.config.family, head_of(unknown));
+  }
+}
+
+// Matrices that are stored [in, out] are held as [out, in], as every model's file multiplies by them.
+void turn_tensors(LmCheckpoint& checkpoint) {
+  for (const LmWeightSpec& spec : lm_weight_specs(checkpoint.config)) {
+    if (!spec.transposed) continue;
+    const TensorView* found = checkpoint.store.find(spec.name);
+    if (found == nullptr) fail("{}: {}: expected plain elements", checkpoint.path, spec.name);
+    const TensorView& stored = *found;
+    const size_t rows = size_t(spec.shape[0]), cols = size_t(spec.shape[1]), size = size_of(stored.dtype);
+    std::vector<std::byte> turned(stored.bytes.size());
+    parallel_for(int64_t(cols), 64, [&](int64_t begin, int64_t end) {
+      for (size_t r = 0; r < rows; ++r) {
+        for (size_t c = size_t(begin); c < size_t(end); ++c) {
+          std::memcpy(&turned[(c * rows + r) * size], &stored.bytes[(r * cols + c) * size], size);
+        }
+      }
+    });
+    checkpoint.store.replace(spec.name, {spec.shape[1], spec.shape[0]}, std::move(turned));
   }
 }
 
@@ -97,7 +121,11 @@ LmCheckpoint load_lm_checkpoint(const std::string& directory) {
     const JsonDocument beside = JsonDocument::read((root / "hf_quant_config.json").string());
     checkpoint.quant = read_hf_quant_config(beside.root());
   }
+  // The first GPT-2 checkpoints name the tensors of the body alone.
+  if (checkpoint.config.family == "gpt2" && checkpoint.store.find("wte.weight") != nullptr)
+    checkpoint.config.prefix.clear();
   check_tensors(checkpoint);
+  turn_tensors(checkpoint);
   if (fs::is_regular_file(root / "generation_config.json", error)) {
     const JsonDocument generation = JsonDocument::read((root / "generation_config.json").string());
     checkpoint.generation = read_lm_generation(generation.root(), checkpoint.config.vocab);
@@ -108,6 +136,12 @@ LmCheckpoint load_lm_checkpoint(const std::string& directory) {
     checkpoint.warnings.push_back(directory + ": no eos_token_id: answers end at the token limit alone");
   }
   return checkpoint;
+}
+
+void require_vocabulary(const LmCheckpoint& checkpoint, const Tokenizer& tokenizer) {
+  if (tokenizer.vocab_size() <= checkpoint.config.vocab) return;
+  fail("{}: the tokenizer has {} entries, config.json says vocab_size {}", checkpoint.path,
+       tokenizer.vocab_size(), checkpoint.config.vocab);
 }
 
 }  // namespace flashrt

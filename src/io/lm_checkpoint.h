@@ -10,6 +10,7 @@
 #include "io/lm_config.h"
 #include "io/quant_config.h"
 #include "io/safetensors.h"
+#include "io/tokenizer.h"
 #include "quant/packed.h"
 
 namespace flashrt {
@@ -27,5 +28,9 @@ struct LmCheckpoint {
 // Throws Error(input). Tensors that are missing, misshapen or of a type that is not a weight's are one error
 // that names them all.
 LmCheckpoint load_lm_checkpoint(const std::string& directory);
+
+// Throws Error(input) when the tokenizer makes ids that the embedding has no row for. The opposite is common:
+// vocabularies are padded.
+void require_vocabulary(const LmCheckpoint& checkpoint, const Tokenizer& tokenizer);
 
 }  // namespace flashrt

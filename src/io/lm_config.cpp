@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "io/gpt2_config.h"
 
 namespace flashrt {
 
@@ -14,15 +15,6 @@ constexpr int64_t kMost = int64_t{1} << 24;
 
 int64_t size_at(const JsonNode& config, std::string_view key, int64_t most = kMost) {
   return config.at(key).integer(1, most);
-}
-
-std::vector<int32_t> read_tokens(const JsonNode& config, std::string_view key, int64_t vocab) {
-  std::vector<int32_t> ids;
-  const auto node = config.find(key);
-  if (!node) return ids;
-  if (!node->is_array()) return {int32_t(node->integer(0, vocab - 1))};
-  for (const JsonNode& id : node->elements()) ids.push_back(int32_t(id.integer(0, vocab - 1)));
-  return ids;
 }
 
 // The equations of yarn: Peng et al. 2023; a factor m of the logits' scale is spread over cosine and sine.
@@ -129,14 +121,24 @@ void read_experts(const JsonNode& config, LmConfig& c) {
 
 }  // namespace
 
+std::vector<int32_t> read_lm_tokens(const JsonNode& config, std::string_view key, int64_t vocab) {
+  std::vector<int32_t> ids;
+  const auto node = config.find(key);
+  if (!node) return ids;
+  if (!node->is_array()) return {int32_t(node->integer(0, vocab - 1))};
+  for (const JsonNode& id : node->elements()) ids.push_back(int32_t(id.integer(0, vocab - 1)));
+  return ids;
+}
+
 LmConfig read_lm_config(const JsonNode& config) {
   LmConfig c;
   c.family = config.at("model_type").text();
   static constexpr const char* kFamilies[] = {"llama", "mistral", "qwen2",    "qwen3",
-                                              "gemma", "mixtral", "qwen3_moe"};
+                                              "gemma", "mixtral", "qwen3_moe", "gpt2"};
   if (std::ranges::find(kFamilies, c.family) == std::end(kFamilies)) {
     config.at("model_type").fail_expected(fmt::format("one of {}", fmt::join(kFamilies, ", ")));
   }
+  if (c.family == "gpt2") return read_gpt2_config(config);
   const bool gemma = c.family == "gemma", qwen2 = c.family == "qwen2", qwen3 = c.family.starts_with("qwen3");
   c.layers = size_at(config, "num_hidden_layers", 4096);
   c.width = size_at(config, "hidden_size");
@@ -167,7 +169,7 @@ LmConfig read_lm_config(const JsonNode& config) {
   c.qk_norm = qwen3;
   c.norm_adds_one = gemma;
   c.gelu_gate = read_gate(config, gemma);
-  c.end_tokens = read_tokens(config, "eos_token_id", c.vocab);
+  c.end_tokens = read_lm_tokens(config, "eos_token_id", c.vocab);
   read_experts(config, c);
   read_windows(config, c);
   return c;
@@ -180,6 +182,7 @@ LmExpertNames lm_expert_names(const LmConfig& config) {
 }
 
 std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& c) {
+  if (c.family == "gpt2") return gpt2_weight_specs(c);
   const int64_t q = c.heads * c.head_dim, kv = c.kv_heads * c.head_dim;
   std::vector<LmWeightSpec> specs{{"model.embed_tokens.weight", {c.vocab, c.width}},
                                   {"model.norm.weight", {c.width}}};
@@ -217,7 +220,7 @@ std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& c) {
 
 LmGeneration read_lm_generation(const JsonNode& node, int64_t vocab) {
   LmGeneration g;
-  g.end_tokens = read_tokens(node, "eos_token_id", vocab);
+  g.end_tokens = read_lm_tokens(node, "eos_token_id", vocab);
   g.repetition_penalty = node.number_or("repetition_penalty", 1, 1e-3, 1e3);
   if (!node.boolean_or("do_sample", false)) return g;
   g.temperature = node.number_or("temperature", 1, 0, 1e3);

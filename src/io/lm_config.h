@@ -27,7 +27,9 @@ struct RopeRule {
 struct LmConfig {
   std::string family;  // model_type
   int64_t layers = 0, width = 0, mlp = 0, heads = 0, kv_heads = 0, head_dim = 0, vocab = 0;
-  int64_t positions = 0;  // the context the model was made for
+  int64_t positions = 0;           // the context the model was made for
+  bool learned_positions = false;  // positions are rows of a table; else rotary
+  std::string prefix;              // before the tensors' names, where a family has one
   double norm_epsilon = 1e-6, embedding_scale = 1;
   RopeRule rope;
   std::vector<int64_t> window;  // per layer; 0: sees all
@@ -47,6 +49,7 @@ LmConfig read_lm_config(const JsonNode& config);
 struct LmWeightSpec {
   std::string name;
   std::vector<int64_t> shape;
+  bool transposed = false;  // stored [in, out]
 };
 // The tensors that inference reads, by their stored names.
 std::vector<LmWeightSpec> lm_weight_specs(const LmConfig& config);
@@ -57,6 +60,9 @@ struct LmExpertNames {
   std::string gate, up, down;
 };
 LmExpertNames lm_expert_names(const LmConfig& config);
+
+// A token, or a list of them, under a key that may be absent.
+std::vector<int32_t> read_lm_tokens(const JsonNode& config, std::string_view key, int64_t vocab);
 
 // What generation_config.json recommends.
 struct LmGeneration {

@@ -272,6 +272,13 @@ const TensorView* TensorStore::find(std::string_view name) const {
   return nullptr;
 }
 
+void TensorStore::replace(std::string_view name, std::vector<int64_t> shape, std::vector<std::byte> bytes) {
+  TensorView& tensor = tensors_[index_.at(std::string(name))];
+  check(bytes.size() == tensor.bytes.size(), "a replaced tensor keeps its size");
+  tensor.shape = std::move(shape);
+  tensor.bytes = replaced_.emplace_back(std::move(bytes));
+}
+
 std::map<std::string, std::string> TensorStore::unreadable() const {
   std::map<std::string, std::string> result;
   for (const auto& shard : shards_) result.insert(shard->unreadable().begin(), shard->unreadable().end());

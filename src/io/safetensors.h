@@ -61,6 +61,8 @@ class TensorStore {
   const TensorView* find(std::string_view name) const;  // as SafetensorsFile
   const std::vector<TensorView>& tensors() const { return tensors_; }
   std::map<std::string, std::string> unreadable() const;
+  // Another form of a tensor that is there, of the same type; the store keeps the bytes.
+  void replace(std::string_view name, std::vector<int64_t> shape, std::vector<std::byte> bytes);
   const std::string& path() const { return path_; }
   const std::string& file_of(const TensorView& tensor) const;  // the shard it came from, for messages
 
@@ -71,6 +73,7 @@ class TensorStore {
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
   std::vector<TensorView> tensors_;
   std::unordered_map<std::string, size_t> index_, shard_;  // name → place in tensors_, in shards_
+  std::vector<std::vector<std::byte>> replaced_;
 };
 
 struct TensorSpec {

@@ -215,7 +215,6 @@ std::vector<float> lm_rope_table(const RopeRule& rule, int64_t positions, int64_
 
 void record_llama(Program& program, const LmConfig& config, const WeightSource& source,
                   const LmShape& shape) {
-  check(shape.rows > 0 && shape.rows <= shape.capacity, "a run's rows fit the cache");
   Llama(program, config, source, shape).record();
 }
 

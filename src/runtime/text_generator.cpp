@@ -77,7 +77,7 @@ Runner& LmEngine::runner(int64_t rows) {
   std::unique_ptr<Runner>& slot = runners_[rows];
   if (!slot) {
     auto program = std::make_unique<Program>(backend_->compute());
-    record_llama(*program, config_, weights_, {.rows = rows, .capacity = context_, .logits = rows == 1});
+    record_language_model(*program, config_, weights_, {.rows = rows, .capacity = context_, .logits = rows == 1});
     RunnerOptions options = options_;
     if (rows != 1) options.state_of = runners_.at(1).get();
     slot = std::make_unique<Runner>(backend_, std::move(program), options);
@@ -129,7 +129,7 @@ std::vector<float> LmEngine::all_logits(std::span<const int32_t> ids) {
   if (ids.empty()) fail("the text is empty: expected at least one token");
   const int64_t rows = int64_t(ids.size());
   auto program = std::make_unique<Program>(backend_->compute());
-  record_llama(*program, config_, weights_, {.rows = rows, .capacity = rows});
+  record_language_model(*program, config_, weights_, {.rows = rows, .capacity = rows});
   Runner whole(backend_, std::move(program), options_);
   std::ranges::copy(ids, as<int32_t>(whole.input("token_ids")).begin());
   as<int32_t>(whole.input("position"))[0] = 0;

@@ -11,7 +11,7 @@
 
 #include "io/lm_checkpoint.h"
 #include "io/tokenizer.h"
-#include "models/llama.h"
+#include "models/language_model.h"
 #include "runtime/backend.h"
 #include "runtime/sampler.h"
 

@@ -114,7 +114,31 @@ TEST(LmConfig, Experts) {
   EXPECT_EQ(lm_weight_specs(c).size(), 3u + 4u * (8 + 1 + 3 * 16));
   expect_refused(sizes("qwen3_moe", qwen + R"(, "mlp_only_layers": [0])"), {"mlp_only_layers"});
   expect_refused(sizes("qwen3_moe", qwen + R"(, "decoder_sparse_step": 2)"), {"decoder_sparse_step", "2"});
-  expect_refused(sizes("mixtral", R"("num_local_experts": 2, "num_experts_per_tok": 3)"), {"num_experts_per_tok"});
+  expect_refused(sizes("mixtral", R"("num_local_experts": 2, "num_experts_per_tok": 3)"),
+                 {"num_experts_per_tok"});
+}
+
+TEST(LmConfig, Gpt2) {
+  const auto gpt2 = [](const std::string& more) {
+    return R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 12, "n_head": 3, "n_positions": 16, "vocab_size": 50)" +
+           more + "}";
+  };
+  const LmConfig c = read(gpt2(R"(, "n_inner": null, "eos_token_id": 49)"));
+  EXPECT_EQ(c.mlp, 48);
+  EXPECT_EQ(c.head_dim, 4);
+  EXPECT_EQ(c.kv_heads, 3);
+  EXPECT_EQ(c.norm_epsilon, 1e-5);
+  EXPECT_TRUE(c.tied && c.learned_positions);
+  EXPECT_EQ(lm_weight_specs(c).size(), 4u + 2u * 12);
+  EXPECT_EQ(read(gpt2(R"(, "n_inner": 7)")).mlp, 7);
+  expect_refused(gpt2(R"(, "activation_function": "relu")"), {"activation_function", "relu", "gelu_new"});
+  expect_refused(gpt2(R"(, "scale_attn_by_inverse_layer_idx": true)"),
+                 {"scale_attn_by_inverse_layer_idx", "false"});
+  expect_refused(gpt2(R"(, "scale_attn_weights": false)"), {"scale_attn_weights", "true"});
+  expect_refused(
+      R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 10, "n_head": 3, "n_positions": 16, "vocab_size": 5})",
+      {"n_head", "divisor of n_embd, 10"});
+  expect_refused(R"({"model_type": "gpt2", "n_layer": "two"})", {"n_layer", "two"});
 }
 
 TEST(LmConfig, Generation) {

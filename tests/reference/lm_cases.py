@@ -50,12 +50,22 @@ CASES = {
                                         tie_word_embeddings=False,
                                         rope_parameters=dict(rope_type="default", rope_theta=1e6)), 10),
 }
+GPT2 = dict(n_layer=3, n_positions=140, vocab_size=61, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=1,
+            eos_token_id=2, attn_implementation="eager")
+CASES |= {
+    "gpt2_odd_heads": ("gpt2", dict(n_embd=21, n_head=3), 11),
+    "gpt2_untied": ("gpt2", dict(n_embd=30, n_head=5, n_inner=50, layer_norm_epsilon=1e-3, tie_word_embeddings=False), 13),
+}
 GREEDY = 24
 
 
-def published(family, weights):
-    """The experts' matrices one by one, as checkpoints store them; transformers holds them stacked."""
+def published(name, family, weights):
+    """As checkpoints store them: the experts' matrices one by one, which transformers holds stacked; one GPT-2 in the
+    form of the first checkpoints, without a prefix and with the causal masks."""
     mixtral, result = family == "mixtral", {}
+    if name == "gpt2_untied":
+        masks = {f"h.{i}.attn.bias": torch.ones(140, 140).tril().bool().view(1, 1, 140, 140) for i in range(3)}
+        return {key.removeprefix("transformer."): value for key, value in weights.items()} | masks
     names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
     for key, value in weights.items():
         stem = key.replace(".mlp.", ".block_sparse_moe.") if mixtral else key
@@ -73,15 +83,17 @@ def published(family, weights):
 
 def make(directory: Path, name: str, seed: int):
     family, changes, tokens = CASES[name]
-    config = transformers.AutoConfig.for_model(family, **{**COMMON, **changes})
+    config = transformers.AutoConfig.for_model(family, **{**(GPT2 if family == "gpt2" else COMMON), **changes})
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, experts_implementation="eager").eval()
+    eager = {} if family == "gpt2" else dict(experts_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, **eager).eval()
     with torch.no_grad():
         for key, value in model.named_parameters():   # large enough that every part of the block matters
-            if "norm" in key:
+            if "norm" in key or "ln_" in key:
                 value.add_(torch.randn_like(value) * 0.2)
             else:
-                value.copy_(torch.randn_like(value) * (0.3 if value.dim() > 1 else 0.2))
+                large = 1.0 if "wpe" in key else 0.3   # positions count, else GPT-2 repeats one token
+                value.copy_(torch.randn_like(value) * (large if value.dim() > 1 else 0.2))
     ids = torch.randint(3, config.vocab_size, (1, tokens))
     with torch.no_grad():
         logits = model(ids).logits[0]
@@ -91,15 +103,16 @@ def make(directory: Path, name: str, seed: int):
             best = row.topk(2).values
             assert best[0] - best[1] > 1e-3, f"{name}: a tie, take another seed"
             sequence = torch.cat([sequence, row.argmax().view(1, 1)], dim=1)
+    assert family != "gpt2" or len(sequence[0, tokens:].unique()) >= 6, f"{name}: one token, take another seed"
     path = directory / name
     path.mkdir(parents=True, exist_ok=True)
     document = {k: v for k, v in config.to_dict().items() if not k.startswith("_")}
     document["architectures"] = [type(model).__name__]
     (path / "config.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    tied = model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    tied = model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
     weights = {k: v.clone().contiguous() for k, v in model.state_dict().items()
                if not (tied and k == "lm_head.weight")}
-    weights = published(family, weights)
+    weights = published(name, family, weights)
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
     save_file({"in.token_ids": ids[0].to(torch.int32), "out.logits": logits.contiguous(),
                "out.greedy": sequence[0, tokens:].to(torch.int32)}, path / "case.safetensors",
