@@ -8,6 +8,7 @@
 #include "base/mapped_file.h"
 #include "io/json.h"
 #include "io/sentencepiece.h"
+#include "io/tokenizer_files.h"
 #include "io/tokenizer_json.h"
 
 namespace flashrt {
@@ -90,12 +91,21 @@ Tokenizer Tokenizer::load(const std::string& path) {
     for (const char* name : {"tokenizer.json", "tokenizer.model", "paligemma_tokenizer.model"}) {
       if (file.empty() && fs::exists(fs::path(path) / name)) file = fs::path(path) / name;
     }
-    if (file.empty()) fail("{}: holds no tokenizer: expected tokenizer.json or tokenizer.model", path);
+    const bool pair = fs::exists(fs::path(path) / "vocab.json") && fs::exists(fs::path(path) / "merges.txt");
+    if (file.empty() && pair) file = fs::path(path) / "vocab.json";
+    if (file.empty()) {
+      fail("{}: holds no tokenizer: expected tokenizer.json, tokenizer.model, or vocab.json and merges.txt",
+           path);
+    }
   }
-  const std::string bytes = read_text_file(file.string(), kMaxFileBytes);
-  const bool json = file.extension() == ".json" || bytes.starts_with('{');
-  Tokenizer tokenizer = json ? from_json(bytes, file.string()) : from_sentencepiece(bytes, file.string());
-  const fs::path config = file.parent_path() / "tokenizer_config.json";
+  const fs::path folder = file.parent_path();
+  const bool pair = file.filename() == "vocab.json";
+  const std::string bytes =
+      pair ? tokenizer_json_of_files(folder) : read_text_file(file.string(), kMaxFileBytes);
+  const std::string source = file.string() + (pair ? " and merges.txt" : "");
+  const bool json = pair || file.extension() == ".json" || bytes.starts_with('{');
+  Tokenizer tokenizer = json ? from_json(bytes, source) : from_sentencepiece(bytes, source);
+  const fs::path config = folder / "tokenizer_config.json";
   if (fs::exists(config)) {
     auto state = std::make_shared<State>(*tokenizer.state_);
     state->apply_config(JsonDocument::read(config.string(), kLimits).root());

@@ -2,8 +2,12 @@
 #include "io/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -50,6 +54,54 @@ TEST(Tokenizer, EqualsTheReferences) {
       EXPECT_EQ(found, expected) << name << " text " << i;
       EXPECT_EQ(tokenizer.decode(expected), decoded[i].text()) << name << " text " << i;
     }
+  }
+}
+
+// The pair of files that byte-level tokenizers had before tokenizer.json.
+std::string split_files(const std::string& name) {
+  namespace fs = std::filesystem;
+  const fs::path path = fs::path(testing::TempDir()) / fmt::format("flashrt-{}-{}", name, getpid());
+  fs::create_directories(path);
+  const auto document = nlohmann::json::parse(read_text_file(kData + name + ".json"));
+  std::ofstream merges(path / "merges.txt");
+  merges << "#version: 0.2\n";
+  for (const auto& merge : document["model"]["merges"])
+    merges << merge[0].get<std::string>() << ' ' << merge[1].get<std::string>() << '\n';
+  nlohmann::json vocab = document["model"]["vocab"], added = nlohmann::json::object();
+  for (const auto& token : document["added_tokens"]) added[token["content"].get<std::string>()] = token["id"];
+  const bool qwen = name == "byte_qwen";
+  if (qwen) {
+    std::ofstream(path / "added_tokens.json") << added;
+    std::ofstream(path / "tokenizer_config.json") << R"({"tokenizer_class": "Qwen2Tokenizer"})";
+  } else {
+    vocab.update(added);  // GPT-2's end of text stands in the vocabulary itself
+  }
+  std::ofstream(path / "vocab.json") << vocab;
+  return path;
+}
+
+TEST(Tokenizer, VocabularyAndMergesAreEnough) {
+  const JsonDocument golden = JsonDocument::read(kData + "golden.json");
+  const auto texts = golden.root().at("texts").elements();
+  for (const std::string name : {"byte_gpt2", "byte_qwen"}) {
+    SCOPED_TRACE(name);
+    const std::string directory = split_files(name);
+    const Tokenizer whole = Tokenizer::load(kData + name + ".json"), pair = Tokenizer::load(directory);
+    EXPECT_EQ(pair.vocab_size(), whole.vocab_size());
+    EXPECT_EQ(pair.eos(), whole.eos());
+    for (const JsonNode& text : texts) {
+      EXPECT_EQ(pair.encode(text.text()), whole.encode(text.text()));
+      EXPECT_EQ(pair.decode(pair.encode(text.text())), whole.decode(whole.encode(text.text())));
+    }
+    EXPECT_EQ(pair.encode_with_special("a<|endoftext|>b"), whole.encode_with_special("a<|endoftext|>b"));
+    EXPECT_EQ(pair.encode("a<|endoftext|>b"), whole.encode("a<|endoftext|>b"));
+    std::ofstream(directory + "/merges.txt", std::ios::app) << "one two three\n";
+    EXPECT_ERROR(Tokenizer::load(directory), "merges.txt: line");
+    std::ofstream(directory + "/tokenizer_config.json") << R"({"tokenizer_class": "RobertaTokenizer"})";
+    EXPECT_ERROR(Tokenizer::load(directory), "RobertaTokenizer");
+    std::filesystem::remove(directory + "/merges.txt");
+    EXPECT_ERROR(Tokenizer::load(directory), "merges.txt");
+    std::filesystem::remove_all(directory);
   }
 }
 
