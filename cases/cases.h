@@ -1,5 +1,5 @@
-// The shapes that matter of every op: one source for the tests of its definition and kernels, for `bench` and
-// `tune`.
+// The shapes that matter of every op: one source for the tests of its definition and kernels and for
+// `bench-op`.
 #pragma once
 
 #include <functional>
@@ -52,7 +52,7 @@ struct Case {
   // Largest |got − want| in units of the result's format, relative to max(|want|, rms(want)); the unit is 2⁻⁷
   // for bf16, 2⁻¹⁰ for f16, 2⁻²³ for f32.
   double tolerance = 1, tolerance_f32 = 32;
-  bool bench = false;  // timed by `bench op` and ranked by `tune`; too large for the tests
+  bool bench = false;  // timed by `bench-op`; too large for the tests
 };
 
 // All cases, ordered by op.
