@@ -70,15 +70,19 @@ nlohmann::json shape_of(const Program& p, const Line& line) {
   return {{"m", x.rows}, {"n", w.rows}, {"k", w.cols}};
 }
 
+// Null when no implementation that --use allows computes the case.
 nlohmann::json time_case(const Case& c, const Options& options, const cuda::Device& device, DType compute) {
   Program program(compute);
   CaseRecorder recorder(program, 1);
   c.record(recorder);
+  const auto used = options.device.runner_options().force;
+  const std::map<std::string, std::string> force(used.begin(), used.end());
+  if (cuda::choose(program, program.lines.at(0), device, force) == nullptr) return {};
   const Cost cost = program.cost(program.lines.at(0));
   const int copies = std::clamp(int(options.cold_mb * 1e6 / std::max(cost.weight_bytes, 1.0)) + 1, 3, 100);
   for (int i = 1; i < copies; ++i) repeat_line(program, i);
   cuda::WeightStore weights;
-  cuda::Executor executor(program, device, weights);
+  cuda::Executor executor(program, device, weights, {.force = force});
   fill_inputs(executor, recorder);
   std::vector<double> us;
   for (int i = 0; i < options.repeats + 3; ++i) {
@@ -122,6 +126,10 @@ int run(const Options& options) {
     if (!c.bench || !std::regex_search(c.name, match)) continue;
     if (!options.ops.empty() && std::ranges::find(options.ops, c.op) == options.ops.end()) continue;
     const nlohmann::json row = time_case(c, options, device, backend->compute());
+    if (row.is_null()) {
+      log_warn("{} {}: no implementation", c.op, c.name);
+      continue;
+    }
     rows.push_back(row);
     if (options.json) continue;
     fmt::print("{:<10} {:<52} {:<10} {:>9.2f} us {:>8.0f} GB/s {:>7.1f} TFLOP/s {:>5.1f} %\n", c.op, c.name,
