@@ -108,6 +108,9 @@ void read_experts(const JsonNode& config, LmConfig& c) {
   const bool mixtral = c.family == "mixtral";
   const char* key = !mixtral && config.find("num_experts") ? "num_experts" : "num_local_experts";
   c.experts = size_at(config, key, 65536);
+  if (c.layers * c.experts > int64_t{1} << 18) {
+    config.at(key).fail_expected(fmt::format("at most {} experts in all {} layers", 1 << 18, c.layers));
+  }
   c.experts_used = config.at("num_experts_per_tok").integer(1, c.experts);
   if (mixtral) return;
   c.mlp = size_at(config, "moe_intermediate_size");
@@ -133,7 +136,7 @@ std::vector<int32_t> read_lm_tokens(const JsonNode& config, std::string_view key
 LmConfig read_lm_config(const JsonNode& config) {
   LmConfig c;
   c.family = config.at("model_type").text();
-  static constexpr const char* kFamilies[] = {"llama", "mistral", "qwen2",    "qwen3",
+  static constexpr const char* kFamilies[] = {"llama", "mistral", "qwen2",     "qwen3",
                                               "gemma", "mixtral", "qwen3_moe", "gpt2"};
   if (std::ranges::find(kFamilies, c.family) == std::end(kFamilies)) {
     config.at("model_type").fail_expected(fmt::format("one of {}", fmt::join(kFamilies, ", ")));
