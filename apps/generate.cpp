@@ -83,10 +83,7 @@ Model::Model(const Options& options)
     : checkpoint(load_lm_checkpoint(options.checkpoint)), tokenizer(Tokenizer::load(options.checkpoint)) {
   for (const std::string& warning : checkpoint.warnings) log_warn("{}", warning);
   const LmConfig& config = checkpoint.config;
-  if (tokenizer.vocab_size() > config.vocab) {
-    fail("{}: the tokenizer has {} entries, config.json says vocab_size {}", options.checkpoint,
-         tokenizer.vocab_size(), config.vocab);
-  }
+  require_vocabulary(checkpoint, tokenizer);
   const LmGeneration& g = checkpoint.generation;
   text.sampler = options.sampler;
   text.sampler.temperature = options.temperature.value_or(g.temperature);
@@ -113,6 +110,12 @@ Model::Model(const Options& options)
   backend = options.device.open();
   engine = std::make_unique<LmEngine>(config, lm_weights(checkpoint, options.weights), backend, context,
                                       options.device.runner_options());
+}
+
+void require_text(const char* what, std::string_view text) {
+  const size_t bad = invalid_utf8_at(text);
+  if (bad < text.size())
+    fail("{}: byte {}: expected text in UTF-8, found 0x{:02x}", what, bad, uint8_t(text[bad]));
 }
 
 // Ctrl-C ends the answer; a second one before that ends the program.
@@ -160,6 +163,7 @@ int run_generate(const Options& options) {
   Model model(options);
   std::string prompt = options.prompt;
   if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+  require_text("the prompt", prompt);
   const auto prefix = model.tokenizer.prefix();
   std::vector<int32_t> ids(prefix.begin(), prefix.end());
   const std::vector<int32_t> body = model.tokenizer.encode(prompt);
@@ -208,6 +212,7 @@ void Chat::reset() {
 }
 
 void Chat::answer(const std::string& line) {
+  require_text("the message", line);
   const Tokenizer& t = model_.tokenizer;
   const auto text_of = [&](int id) { return id >= 0 ? t.token(id) : std::string_view(); };
   messages_.push_back({"user", line});
@@ -235,6 +240,7 @@ void Chat::answer(const std::string& line) {
 int Chat::run() {
   const bool person = isatty(0) && !options_.json;
   int code = 0;
+  require_text("--system", options_.system);
   watch_interrupts();
   for (std::string line;;) {
     if (person) stream_text("> ");

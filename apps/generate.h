@@ -9,6 +9,7 @@ namespace flashrt::apps {
 void add_generate(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_perplexity(CLI::App& app);
 
 // A recorded language model case: logits of the prompt, then the greedy continuation.
 struct LmVerification {

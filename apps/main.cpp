@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   apps::add_generate(app);
   apps::add_chat(app);
   apps::add_quantize(app);
+  apps::add_perplexity(app);
   try {
     app.parse(argc, argv);
     if (quiet) g_log_level = LogLevel::warn;

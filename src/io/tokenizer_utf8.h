@@ -52,14 +52,17 @@ inline void append_utf8(std::string& out, uint32_t v) {
   }
 }
 
-inline bool is_valid_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
+// The first byte of a malformed sequence; the text's size when there is none.
+inline size_t invalid_utf8_at(std::string_view text) {
+  size_t i = 0;
+  while (i < text.size()) {
     const uint32_t size = code_point_at(text, i).size;
-    if (size == 0) return false;
+    if (size == 0) break;
     i += size;
   }
-  return true;
+  return i;
 }
+inline bool is_valid_utf8(std::string_view text) { return invalid_utf8_at(text) == text.size(); }
 
 // Bytes of the malformed part at `at` that could begin a well-formed sequence; at least 1.
 inline uint32_t incomplete_prefix(std::string_view text, size_t at) {

@@ -47,8 +47,8 @@ struct Ran {
   nlohmann::json json() const { return nlohmann::json::parse(out, nullptr, false); }
 };
 
-// Runs `flashrt arguments…` without a shell.
-inline Ran flashrt_run(std::vector<std::string> arguments) {
+// Runs `flashrt arguments…` without a shell; its stdin is this file.
+inline Ran flashrt_run(std::vector<std::string> arguments, const std::string& input = "/dev/null") {
   const std::string out = scratch() / "stdout", err = scratch() / "stderr";
   arguments.insert(arguments.begin(), FLASHRT_EXECUTABLE);
   std::vector<char*> argv;
@@ -56,7 +56,7 @@ inline Ran flashrt_run(std::vector<std::string> arguments) {
   argv.push_back(nullptr);
   const pid_t child = fork();
   if (child == 0) {
-    dup2(open("/dev/null", O_RDONLY), 0);
+    dup2(open(input.c_str(), O_RDONLY), 0);
     dup2(open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
     dup2(open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
     execv(argv[0], argv.data());

@@ -1,77 +1,24 @@
 // flashrt generate, chat and verify of language models, from a tiny random checkpoint with a tokenizer.
 #include <csignal>
 
-#include "base/philox.h"
-#include "io/lm_config.h"
-#include "io/safetensors.h"
-#include "tests/apps/command_line.h"
+#include "tests/apps/tiny_lm.h"
 
 namespace flashrt {
 namespace {
 
 const std::string kLm = FLASHRT_TEST_DATA "/lm/";
 
-nlohmann::json tiny_config() {
-  return {{"architectures", {"Qwen2ForCausalLM"}},
-          {"model_type", "qwen2"},
-          {"num_hidden_layers", 1},
-          {"hidden_size", 16},
-          {"intermediate_size", 24},
-          {"num_attention_heads", 2},
-          {"num_key_value_heads", 1},
-          {"vocab_size", 704},
-          {"max_position_embeddings", 96},
-          {"tie_word_embeddings", true},
-          {"eos_token_id", 700}};
-}
-
-// Random weights of the configuration, the tokenizer of the tests, a template.
-std::string make_checkpoint(const std::string& name, const nlohmann::json& config = tiny_config()) {
-  const fs::path path = scratch() / name;
-  if (fs::exists(path)) return path;
-  fs::create_directories(path);
-  spill(path / "config.json", config.dump());
-  fs::copy_file(FLASHRT_TEST_DATA "/tokenizer/byte_qwen.json", path / "tokenizer.json");
-  const nlohmann::json tokenizer{
-      {"eos_token", "<|im_end|>"},
-      {"chat_template",
-       "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-       "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"}};
-  spill(path / "tokenizer_config.json", tokenizer.dump());
-  const JsonDocument document(tiny_config().dump(), "config");
-  std::vector<std::vector<float>> values;
-  std::vector<TensorView> tensors;
-  for (const LmWeightSpec& spec : lm_weight_specs(read_lm_config(document.root()))) {
-    size_t size = 1;
-    for (int64_t n : spec.shape) size *= size_t(n);
-    philox_normal(values.size(), values.emplace_back(size));
-    if (spec.shape.size() == 2) {
-      for (float& v : values.back()) v *= 0.3f;
-    }
-    tensors.push_back({spec.name, DType::f32, spec.shape, std::as_bytes(std::span(values.back()))});
-  }
-  write_safetensors((path / "model.safetensors").string(), tensors);
-  return path;
-}
-
 std::vector<std::string> generate_command(std::vector<std::string> more,
                                           const std::string& prompt = "once upon") {
-  std::vector<std::string> arguments{"generate", make_checkpoint("qwen"), prompt, "--device",
-                                     "cpu",      "--max-tokens",          "12"};
+  std::vector<std::string> arguments{"generate", make_tiny_lm("qwen"), prompt, "--device",
+                                     "cpu",      "--max-tokens",       "12"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
 
 // Runs `flashrt chat` with these lines on stdin.
 Ran chat(const std::string& lines, std::vector<std::string> more = {}) {
-  const fs::path input = scratch() / "stdin", out = scratch() / "chat_out", err = scratch() / "chat_err";
-  spill(input, lines);
-  std::string command =
-      fmt::format("'{}' chat '{}' --device cpu", FLASHRT_EXECUTABLE, make_checkpoint("qwen"));
-  for (const std::string& one : more) command += " '" + one + "'";
-  command += fmt::format(" <'{}' >'{}' 2>'{}'", input.string(), out.string(), err.string());
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(out), slurp(err)};
+  return run_with_stdin(with({"chat", make_tiny_lm("qwen"), "--device", "cpu"}, more), lines);
 }
 
 std::vector<nlohmann::json> json_lines(const std::string& text) {
@@ -149,8 +96,8 @@ TEST(Text, ChatRefusesAndGoesOn) {
 }
 
 TEST(Text, CtrlCEndsTheAnswer) {
-  const std::string checkpoint = make_checkpoint("endless", [] {
-    nlohmann::json config = tiny_config();
+  const std::string checkpoint = make_tiny_lm("endless", [] {
+    nlohmann::json config = tiny_lm_config();
     config["max_position_embeddings"] = 4000000;
     return config;
   }());
@@ -182,14 +129,14 @@ TEST(Text, VerifyComparesLogitsAndGreedyTokens) {
   EXPECT_EQ(flashrt_run({"verify", model, good, "--tol", "1e-12", "--device", "cpu"}).code, 1);
   // Another model of the same vocabulary: neither the logits nor the tokens.
   EXPECT_EQ(flashrt_run({"verify", kLm + "llama_linear", good, "--device", "cpu"}).code, 1);
-  expect_refused({"verify", make_checkpoint("qwen"), good, "--device", "cpu"}, {"out.logits", "704", "61"});
+  expect_refused({"verify", make_tiny_lm("qwen"), good, "--device", "cpu"}, {"out.logits", "704", "61"});
 }
 
 TEST(Text, BadInputIsRefused) {
   const auto variant = [](const char* name, auto&& change) {
-    nlohmann::json config = tiny_config();
+    nlohmann::json config = tiny_lm_config();
     change(config);
-    return std::vector<std::string>{"generate", make_checkpoint(name, config), "x", "--device", "cpu"};
+    return std::vector<std::string>{"generate", make_tiny_lm(name, config), "x", "--device", "cpu"};
   };
   expect_refused(variant("other", [](auto& c) { c["model_type"] = "mamba"; }),
                  {"config.json", "model_type", "mamba"});
@@ -209,10 +156,10 @@ TEST(Text, BadInputIsRefused) {
                            c["rope_scaling"] = {{"type", "longrope"}, {"factor", 2.0}};
                          }),
                  {"rope_scaling", "longrope"});
-  const std::string bare = make_checkpoint("bare");
+  const std::string bare = make_tiny_lm("bare");
   fs::remove(fs::path(bare) / "tokenizer.json");
   expect_refused({"generate", bare, "x", "--device", "cpu"}, {"tokenizer"});
-  const std::string mute = make_checkpoint("mute");
+  const std::string mute = make_tiny_lm("mute");
   spill(fs::path(mute) / "tokenizer_config.json", "{}");
   expect_refused({"chat", mute, "--device", "cpu"}, {"chat_template"});
   expect_refused(generate_command({"--context", "2"}, "a prompt that is longer"),
