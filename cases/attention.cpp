@@ -22,6 +22,7 @@ std::string name_of_case(const Spec& s) {
   if (a.keys + std::max(s.length, 0) != s.capacity) text += fmt::format(" of {}", s.capacity);
   if (a.segments > 1) text += fmt::format(", {} segments", a.segments);
   if (a.causal) text += ", causal";
+  if (a.window > 0) text += fmt::format(", window {}", a.window);
   if (a.lead_rows > 0) text += fmt::format(", {} lead rows", a.lead_rows);
   if (a.scale != 0) text += fmt::format(", scale {}", a.scale);
   if (s.length >= 0) text += ", length on the device";
@@ -181,6 +182,21 @@ std::vector<Case> attention_cases() {
        .capacity = 16,
        .attrs =
            {.heads = 2, .kv_heads = 1, .head_dim = 64, .keys = 7, .causal = 1}},  // five rows see nothing
+      // windows: shorter than a tile, longer than some rows' keys, behind a long cache
+      {.rows = 65,
+       .capacity = 65,
+       .attrs = {.heads = 4, .kv_heads = 2, .head_dim = 128, .keys = 65, .causal = 1, .window = 7}},
+      {.rows = 20,
+       .capacity = 300,
+       .attrs = {.heads = 6, .kv_heads = 2, .head_dim = 64, .keys = 20, .causal = 1, .window = 90},
+       .length = 257},
+      {.rows = 130,
+       .capacity = 130,
+       .attrs = {.heads = 2, .kv_heads = 1, .head_dim = 256, .keys = 130, .causal = 1, .window = 100}},
+      {.rows = 1,
+       .capacity = 100,
+       .attrs = {.heads = 2, .kv_heads = 1, .head_dim = 12, .keys = 1, .causal = 1, .window = 1},
+       .length = 40},
   };
   for (const Spec& s : specs) cases.push_back(case_of(s));
   add_bench_cases(cases);

@@ -141,6 +141,15 @@ std::vector<LinearSpec> linear_specs() {
       {.m = 5, .n = 160, .k = 48, .bias = true, .rope = {6, 2, 16}, .position = 3, .capacity = 9},
       {.m = 50, .n = 2560, .k = 128, .norm = ada_rms, .rope = {8, 1, 256}, .position = 70, .capacity = 120},
       {.m = 20, .n = 1024, .k = 64, .norm = rms, .rope = {4, 2, 128}, .capacity = 20},
+      // one token and a few: rows that end within a step, several chunks of columns, uneven shares of a block
+      {.m = 1, .n = 1000, .k = 4104, .bias = true, .activation = swiglu, .norm = rms},
+      {.m = 1, .n = 6, .k = 8, .norm = rms},
+      {.m = 1, .n = 70, .k = 11008, .period = 1},
+      {.m = 1, .n = 4098, .k = 768, .y_type = DType::f32},
+      {.m = 2, .n = 5120, .k = 1280, .bias = true, .activation = silu},
+      {.m = 3, .n = 514, .k = 2056, .y_type = DType::f32},
+      {.m = 4, .n = 300, .k = 776, .period = 4, .gate = true},
+      {.m = 4, .n = 1808, .k = 3000, .activation = geglu, .norm = rms},
   };
 }
 

@@ -39,6 +39,7 @@ AttentionTileParams tile_params(const Problem& p) {
       .heads = a.heads,
       .kv_heads = a.kv_heads,
       .head_dim = a.head_dim,
+      .window = a.window,
       .causal = a.causal != 0,
       .scale = a.scale != 0 ? a.scale : 1.f / std::sqrt(float(a.head_dim)),
   };
@@ -62,7 +63,7 @@ const Instance* instance_for(int head_dim) {
 
 bool fits_mma(const Problem& p) {
   const auto a = p.line.attrs<AttentionAttrs>();
-  return half_types(p) && a.window == 0 && instance_for(a.head_dim) != nullptr &&
+  return half_types(p) && instance_for(a.head_dim) != nullptr &&
          packed(a.head_dim, a.q_col, a.k_col, a.v_col, p.in_stride(0), p.in_stride(1), p.in_stride(2));
 }
 
@@ -79,7 +80,7 @@ void launch_mma(const Problem& p, std::vector<Launch>& out) {
 
 bool fits_simt(const Problem& p) {
   const auto a = p.line.attrs<AttentionAttrs>();
-  return element_types(p) && a.window == 0 && a.head_dim <= 256;
+  return element_types(p) && a.head_dim <= 256;
 }
 
 void launch_simt(const Problem& p, std::vector<Launch>& out) {

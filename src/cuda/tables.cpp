@@ -4,6 +4,7 @@
 #include "ops/activation.h"
 #include "ops/append.h"
 #include "ops/attention.h"
+#include "ops/attention_step.h"
 #include "ops/concat.h"
 #include "ops/embedding.h"
 #include "ops/euler_step.h"
@@ -32,6 +33,7 @@ std::span<const Implementation> implementations(const OpDef& op) {
       {&kRopeAppendOp, rope_append_table},
       {&kAppendOp, append_table},
       {&kAttentionOp, attention_table},
+      {&kAttentionStepOp, attention_step_table},
       {&kLinearOp, linear_table},
       {&kSplitOp, split_table},
       {&kConcatOp, concat_table},

@@ -12,6 +12,7 @@ std::span<const Implementation> rope_table();
 std::span<const Implementation> rope_append_table();
 std::span<const Implementation> append_table();
 std::span<const Implementation> attention_table();
+std::span<const Implementation> attention_step_table();
 std::span<const Implementation> linear_table();
 std::span<const Implementation> split_table();
 std::span<const Implementation> concat_table();

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "ops/attention_step.h"
 #include "ops/flow_step.h"
 #include "ops/linear.h"
 #include "tests/cuda/line_runner.h"
@@ -20,7 +21,7 @@ std::vector<const Case*> tested_cases() {
 
 // What only fusion makes may be refused: the pass then leaves the lines apart.
 bool may_be_refused(const Line& line) {
-  if (line.op == &kFlowStepOp) return true;
+  if (line.op == &kFlowStepOp || line.op == &kAttentionStepOp) return true;
   if (line.op != &kLinearOp) return false;
   const auto attrs = line.attrs<LinearAttrs>();
   return attrs.norm.kind != NormKind::none || attrs.rope.head_dim > 0;

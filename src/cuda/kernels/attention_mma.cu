@@ -101,7 +101,7 @@ struct AttentionMma {
   // Masks, and replaces the scores of one row (two columns of each fragment) by exp2(score − top); rescales
   // out, sum.
   __device__ static void soften(float (&s)[kScores][4], float (&out)[kOut][4], int row_half, int first_key,
-                                int visible, float scale, float& top, float& sum) {
+                                int begin, int visible, float scale, float& top, float& sum) {
     const int t = int(threadIdx.x) % 4;
     float best = top;
 #pragma unroll
@@ -109,7 +109,8 @@ struct AttentionMma {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& v = s[j][row_half * 2 + e];
-        v = first_key + j * 8 + t * 2 + e < visible ? v * scale : -INFINITY;
+        const int key = first_key + j * 8 + t * 2 + e;
+        v = key < visible && key >= begin ? v * scale : -INFINITY;
         best = fmaxf(best, v);
       }
     }
@@ -141,15 +142,17 @@ struct AttentionMma {
     const int tile_keys = visible_keys(p, last_row, keys);
     const int visible[2] = {visible_keys(p, packed_row / group, keys),
                             visible_keys(p, (packed_row + 8) / group, keys)};
+    const int begin[2] = {first_visible_key(p, visible[0]), first_visible_key(p, visible[1])};
     const int steps = (tile_keys + Keys - 1) / Keys;
+    const int first_step = first_visible_key(p, visible_keys(p, first_row / group, keys)) / Keys;
 
-    if (steps > 0) {
+    if (steps > first_step) {
       load_queries();
-      load_keys(0, tile_keys);
+      load_keys(first_step, tile_keys);
     }
     copy_async_commit();
     float out[kOut][4] = {}, top[2] = {-INFINITY, -INFINITY}, sum[2] = {};
-    for (int step = 0; step < steps; ++step) {
+    for (int step = first_step; step < steps; ++step) {
       if (step + 1 < steps) load_keys(step + 1, tile_keys);
       copy_async_commit();
       copy_async_wait<1>();
@@ -158,7 +161,7 @@ struct AttentionMma {
       multiply_keys(step, scores);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        soften(scores, out, half, step * Keys, min(visible[half], tile_keys), p.scale * 1.44269504089f,
+        soften(scores, out, half, step * Keys, begin[half], min(visible[half], tile_keys), p.scale * 1.44269504089f,
                top[half], sum[half]);
       }
       multiply_values(step, scores, out);

@@ -30,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(128, 4)
                           : 0.f;
   }
   float top = -INFINITY, sum = 0.f;
-  for (int j0 = 0; j0 < keys; j0 += kAtOnce) {
+  for (int j0 = first_visible_key(p, keys); j0 < keys; j0 += kAtOnce) {
     float logit[kAtOnce] = {};
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {

@@ -14,4 +14,9 @@ __device__ __forceinline__ int visible_keys(const AttentionTileParams& p, int r,
   return max(0, keys - hidden);
 }
 
+// The first of the `visible` keys of a row that its window reaches.
+__device__ __forceinline__ int first_visible_key(const AttentionTileParams& p, int visible) {
+  return p.window > 0 ? max(0, visible - p.window) : 0;
+}
+
 }  // namespace flashrt

@@ -24,6 +24,7 @@ struct AttentionTileParams {
   const int* length;  // null: 0
   int rows, capacity, keys, lead_rows;
   int heads, kv_heads, head_dim;
+  int window;  // each row sees at most this many of its last keys; 0: all
   bool causal;
   float scale;  // of the logits
 };
