@@ -6,6 +6,7 @@
 #include <optional>
 #include <thread>
 
+#include "apps/bench_lm.h"
 #include "apps/command.h"
 #include "base/philox.h"
 #include "runtime/gpu_monitor.h"
@@ -19,6 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Options {
+  LmBenchOptions lm;
   NetworkOptions network;
   DeviceOptions device;
   ShapeOptions shape{.views = 2, .text_tokens = 10, .horizon = 10};
@@ -324,7 +326,11 @@ void add_bench(CLI::App& app) {
   command.add_option("--tensor", options->tensor, "Floor: arithmetic, TFLOP/s")->capture_default_str();
   command.add_flag("--json", options->json, "Print JSON");
   options->device.add_to(command);
-  on_run(command, [options] { return run(*options); });
+  options->lm.add_to(command);
+  on_run(command, [options] {
+    if (!is_language_model(options->network)) return run(*options);
+    return bench_lm(options->network, options->device, options->lm, options->json, options->out);
+  });
 }
 
 }  // namespace flashrt::apps

@@ -53,11 +53,20 @@ Executor::Executor(Program& program, const Device& device, WeightStore& weights,
   place_memory(weights);
   select(options_);
   prepare_launches();
-  capture();
+  graph_ = capture(true, 0, true);
+  stage_ms_.assign(program_.stages.size(), NAN);
 }
 
 Executor::~Executor() {
   if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
+  for (auto& of_upload : steps_) {
+    for (cudaGraphExec_t graph : of_upload) {
+      if (graph != nullptr) cudaGraphExecDestroy(graph);
+    }
+  }
+  for (cudaEvent_t event : stepped_) {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
   for (cudaEvent_t event : stage_events_) cudaEventDestroy(event);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
@@ -65,7 +74,7 @@ Executor::~Executor() {
 void Executor::place_memory(WeightStore& weights) {
   arena_ = allocate(size_t(plan_.arena_bytes) + 256, "the activation arena");
   host_in_ = allocate_pinned(size_t(plan_.input_bytes));
-  host_out_ = allocate_pinned(size_t(plan_.output_bytes));
+  host_out_[0] = allocate_pinned(size_t(plan_.output_bytes));
   std::memset(host_in_.get(), 0, size_t(plan_.input_bytes));
 
   std::vector<size_t> offset(program_.tensors.size(), 0);
@@ -180,49 +189,68 @@ void Executor::upload_inputs() {
                           size_t(plan_.input_bytes), cudaMemcpyHostToDevice, stream_));
 }
 
-void Executor::download_outputs() {
+void Executor::download_outputs(int slot) {
   if (plan_.output_bytes == 0) return;
-  checked(cudaMemcpyAsync(host_out_.get(), static_cast<std::byte*>(arena_.get()) + plan_.output_begin,
+  checked(cudaMemcpyAsync(host_out_[slot].get(), static_cast<std::byte*>(arena_.get()) + plan_.output_begin,
                           size_t(plan_.output_bytes), cudaMemcpyDeviceToHost, stream_));
 }
 
-void Executor::enqueue_all() {
+void Executor::enqueue_all(bool upload, int slot, bool stages) {
   size_t event = 0;
   const auto mark = [&](int stage) {
-    if (!options_.stage_times) return;
+    if (!options_.stage_times || !stages) return;
     if (event == stage_events_.size()) {
       checked(cudaEventCreate(&stage_events_.emplace_back()));
       stage_of_event_.push_back(stage);
     }
     checked(cudaEventRecordWithFlags(stage_events_[event++], stream_, cudaEventRecordExternal));
   };
-  upload_inputs();
+  if (upload) upload_inputs();
   for (size_t i = 0; i < program_.lines.size(); ++i) {
     if (i == 0 || program_.lines[i].stage != program_.lines[i - 1].stage) mark(program_.lines[i].stage);
     for (size_t j = of_line_[i].first; j < of_line_[i].second; ++j) launch(launches_[j], stream_);
   }
   mark(-1);
-  download_outputs();
+  download_outputs(slot);
 }
 
-void Executor::capture() {
+cudaGraphExec_t Executor::capture(bool upload, int slot, bool stages) {
   cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
   checked(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-  try {
-    enqueue_all();
-  } catch (...) {  // a capture left open would refuse this thread's later allocations
-    cudaStreamEndCapture(stream_, &graph);
-    throw;
-  }
+  enqueue_all(upload, slot, stages);
   checked(cudaStreamEndCapture(stream_, &graph));
-  checked(cudaGraphInstantiate(&graph_, graph, 0));
+  checked(cudaGraphInstantiate(&executable, graph, 0));
   checked(cudaGraphDestroy(graph));
-  checked(cudaGraphUpload(graph_, stream_));
+  checked(cudaGraphUpload(executable, stream_));
   checked(cudaStreamSynchronize(stream_));
-  stage_ms_.assign(program_.stages.size(), NAN);
+  return executable;
+}
+
+void Executor::prepare_steps() {
+  if (stepped_[0] != nullptr) return;
+  host_out_[1] = allocate_pinned(size_t(plan_.output_bytes));
+  for (int slot : {0, 1}) {
+    checked(cudaEventCreateWithFlags(&stepped_[slot], cudaEventDisableTiming));
+    for (bool upload : {false, true}) steps_[upload][slot] = capture(upload, slot, false);
+  }
+}
+
+cudaError_t Executor::start(bool upload) noexcept {
+  const int slot = started_++ & 1;
+  const cudaError_t code = cudaGraphLaunch(steps_[upload][slot], stream_);
+  return code == cudaSuccess ? cudaEventRecord(stepped_[slot], stream_) : code;
+}
+
+cudaError_t Executor::finish() noexcept {
+  shown_ = finished_++ & 1;
+  cudaError_t code = cudaEventQuery(stepped_[shown_]);
+  while (code == cudaErrorNotReady) code = cudaEventQuery(stepped_[shown_]);
+  return code;
 }
 
 cudaError_t Executor::run() noexcept {
+  shown_ = 0;
   cudaError_t code = cudaGraphLaunch(graph_, stream_);
   if (code == cudaSuccess) code = cudaStreamSynchronize(stream_);
   for (size_t e = 0; code == cudaSuccess && e + 1 < stage_events_.size(); ++e) {
@@ -294,7 +322,7 @@ std::span<const std::byte> Executor::output(std::string_view name) const {
     if (known != name) continue;
     const int64_t offset =
         plan_.offset[size_t(program_.root(id))] + program_.root_byte_offset(id) - plan_.output_begin;
-    return {static_cast<const std::byte*>(host_out_.get()) + offset, program_.info(id).bytes()};
+    return {static_cast<const std::byte*>(host_out_[shown_].get()) + offset, program_.info(id).bytes()};
   }
   fail("program has no output '{}'", name);
 }

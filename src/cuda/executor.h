@@ -36,6 +36,12 @@ class Executor {
 
   // One graph launch, then a wait. Returns cudaSuccess or the device's error. No allocation, no lock, no log.
   cudaError_t run() noexcept;
+  // Two runs on their way at once, each with outputs of its own: `start` launches one, with the inputs as the host
+  // wrote them or as the last run left them on the device; `finish` waits for the earlier one, whose outputs
+  // `output` then shows.
+  void prepare_steps();  // once, before the first start
+  cudaError_t start(bool upload) noexcept;
+  cudaError_t finish() noexcept;
   // Line by line without a graph: `begin` uploads the inputs (and poisons the arena), `step` runs one line and waits.
   void begin();
   void step(size_t line);
@@ -57,17 +63,17 @@ class Executor {
   void place_memory(WeightStore& weights);
   void select(const ExecutorOptions& options);
   void prepare_launches();
-  void capture();
-  void enqueue_all();
+  cudaGraphExec_t capture(bool upload, int slot, bool stages);
+  void enqueue_all(bool upload, int slot, bool stages);
   void upload_inputs();
-  void download_outputs();
+  void download_outputs(int slot);
 
   Program& program_;
   Device device_;
   ExecutorOptions options_;
   Plan plan_;
   std::shared_ptr<void> state_;
-  Memory arena_, constants_, workspace_, host_in_, host_out_;
+  Memory arena_, constants_, workspace_, host_in_, host_out_[2];
   size_t state_bytes_ = 0, constant_bytes_ = 0, workspace_bytes_ = 0;
   std::vector<void*> address_;       // by tensor id
   std::vector<std::string> chosen_;  // by line
@@ -78,6 +84,9 @@ class Executor {
   std::vector<float> stage_ms_;
   cudaStream_t stream_ = nullptr;
   cudaGraphExec_t graph_ = nullptr;
+  cudaGraphExec_t steps_[2][2] = {};  // by upload and slot
+  cudaEvent_t stepped_[2] = {};
+  int started_ = 0, finished_ = 0, shown_ = 0;
 };
 
 // The first implementation that fits the line, or null.

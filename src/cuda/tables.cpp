@@ -7,10 +7,12 @@
 #include "ops/attention_step.h"
 #include "ops/concat.h"
 #include "ops/embedding.h"
+#include "ops/experts.h"
 #include "ops/euler_step.h"
 #include "ops/flow_step.h"
 #include "ops/image_patches.h"
 #include "ops/linear.h"
+#include "ops/next_token.h"
 #include "ops/norm.h"
 #include "ops/position_embedding.h"
 #include "ops/residual.h"
@@ -27,6 +29,8 @@ std::span<const Implementation> implementations(const OpDef& op) {
   };
   static constexpr Row rows[] = {
       {&kNormOp, norm_table},
+      {&kNextTokenOp, next_token_table},
+      {&kExpertsOp, experts_table},
       {&kActivationOp, activation_table},
       {&kResidualOp, residual_table},
       {&kRopeOp, rope_table},

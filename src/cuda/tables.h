@@ -6,6 +6,8 @@
 namespace flashrt::cuda {
 
 std::span<const Implementation> norm_table();
+std::span<const Implementation> next_token_table();
+std::span<const Implementation> experts_table();
 std::span<const Implementation> activation_table();
 std::span<const Implementation> residual_table();
 std::span<const Implementation> rope_table();

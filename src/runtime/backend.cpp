@@ -173,6 +173,41 @@ bool Runner::run() noexcept {
   return true;
 }
 
+bool Runner::start([[maybe_unused]] bool upload) noexcept {
+#ifdef FLASHRT_WITH_CUDA
+  if (executors_->gpu) {
+    cudaError_t code = cudaSuccess;
+    try {
+      executors_->gpu->prepare_steps();
+      code = executors_->gpu->start(upload);
+    } catch (const Error&) {
+      code = cudaErrorUnknown;
+    }
+    if (code != cudaSuccess) error_ = cudaGetErrorString(code);
+    return code == cudaSuccess;
+  }
+#endif
+  return run();
+}
+
+bool Runner::finish() noexcept {
+#ifdef FLASHRT_WITH_CUDA
+  if (executors_->gpu) {
+    const cudaError_t code = executors_->gpu->finish();
+    if (code != cudaSuccess) error_ = cudaGetErrorString(code);
+    return code == cudaSuccess;
+  }
+#endif
+  return true;
+}
+
+int Runner::overlap() const {
+#ifdef FLASHRT_WITH_CUDA
+  if (executors_->gpu) return 2;
+#endif
+  return 1;
+}
+
 void Runner::begin() {
 #ifdef FLASHRT_WITH_CUDA
   if (executors_->gpu) {

@@ -30,6 +30,12 @@ class Sampler {
   // The next token, counted as seen. Throws when a logit is no number. In order: penalties, bias,
   // temperature, top-k, top-p, min-p; probabilities are of the candidates that the filter before left.
   int32_t pick(std::span<const float> logits);
+  // Whether pick returns the first of the largest logits, whatever came before.
+  bool likeliest() const {
+    const auto& o = options_;
+    return o.temperature == 0 && o.repetition_penalty == 1 && o.presence_penalty == 0 && o.frequency_penalty == 0 &&
+           o.bias.empty();
+  }
   // The log probability of the last pick under the logits as given.
   double log_probability() const { return log_probability_; }
 

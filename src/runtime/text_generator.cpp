@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "io/tokenizer_stream.h"
+#include "ops/next_token.h"
 #include "runtime/weight_formats.h"
 
 namespace flashrt {
@@ -72,12 +73,26 @@ LmEngine::LmEngine(LmConfig config, WeightSource weights, std::shared_ptr<Backen
   runner(1);
 }
 
+// The logits stay where they are: the program gives the token, and leaves it and its position for its next run.
+static void choose_on_device(Program& program) {
+  const auto tensor = [&](const auto& list, const char* name) {
+    return program.handle(std::ranges::find(list, name, [](const auto& pair) { return pair.first; })->second);
+  };
+  const NextToken next = next_token(tensor(program.outputs, "logits"), tensor(program.inputs, "token_ids"),
+                                    tensor(program.inputs, "position"));
+  program.outputs.clear();
+  program.output("token", next.token);
+  program.output("log_probability", next.log_probability);
+}
+
 // Decode is built first and owns the cache; the others share it.
 Runner& LmEngine::runner(int64_t rows) {
   std::unique_ptr<Runner>& slot = runners_[rows];
   if (!slot) {
     auto program = std::make_unique<Program>(backend_->compute());
-    record_language_model(*program, config_, weights_, {.rows = rows, .capacity = context_, .logits = rows == 1});
+    const int64_t length = std::max<int64_t>(rows, 1);
+    record_language_model(*program, config_, weights_, {.rows = length, .capacity = context_, .logits = rows <= 1});
+    if (rows == 0) choose_on_device(*program);
     RunnerOptions options = options_;
     if (rows != 1) options.state_of = runners_.at(1).get();
     slot = std::make_unique<Runner>(backend_, std::move(program), options);
@@ -102,12 +117,22 @@ void LmEngine::run(Runner& runner, std::span<const int32_t> ids) {
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());
 }
 
-std::span<const float> LmEngine::extend(std::span<const int32_t> ids) {
+void LmEngine::require_fitting(std::span<const int32_t> ids) const {
   if (ids.empty()) fail("the prompt is empty: expected at least one token");
   require_known(ids);
   if (int64_t(ids.size()) > context_ - position()) {
     fail("{} tokens after {} do not fit the context of {}", ids.size(), position(), context_);
   }
+}
+
+std::span<const float> LmEngine::extend(std::span<const int32_t> ids) {
+  require_fitting(ids);
+  prefill(ids);
+  run(runner(1), ids);
+  return logits_of(runner(1));
+}
+
+void LmEngine::prefill(std::span<const int32_t>& ids) {
   while (ids.size() > 1) {
     const int64_t before_last = int64_t(ids.size()) - 1;
     const int64_t rows = bucket_for(before_last, context_ - position());
@@ -115,8 +140,43 @@ std::span<const float> LmEngine::extend(std::span<const int32_t> ids) {
     run(runner(rows), ids.first(count));
     ids = ids.subspan(count);
   }
-  run(runner(1), ids);
-  return logits_of(runner(1));
+}
+
+void LmEngine::begin_likeliest(std::span<const int32_t> ids) {
+  check(!running_, "the earlier continuation was ended");
+  require_fitting(ids);
+  prefill(ids);
+  Runner& step = runner(0);
+  as<int32_t>(step.input("token_ids"))[0] = ids[0];
+  as<int32_t>(step.input("position"))[0] = int32_t(position());
+  if (!step.start(true)) fail_device("running the model: {}", step.error());
+  tokens_.push_back(ids[0]);
+  running_ = true;
+}
+
+LmEngine::Likeliest LmEngine::next_likeliest(bool more) {
+  check(running_, "a continuation was begun");
+  Runner& step = runner(0);
+  const bool overlaps = step.overlap() > 1;
+  more = more && position() < context_;
+  if (more && overlaps && !step.start(false)) fail_device("running the model: {}", step.error());
+  if (!step.finish()) fail_device("running the model: {}", step.error());
+  int32_t id = 0;
+  float log_probability = 0;
+  std::memcpy(&id, step.output("token").data(), sizeof id);
+  std::memcpy(&log_probability, step.output("log_probability").data(), sizeof log_probability);
+  running_ = more;
+  if (id < 0) {
+    if (overlaps) end_likeliest();
+    fail_device("the model's logits are not finite");
+  }
+  if (more && !overlaps && !step.start(false)) fail_device("running the model: {}", step.error());
+  if (more) tokens_.push_back(id);
+  return {id, double(log_probability), more};
+}
+
+void LmEngine::end_likeliest() {
+  if (std::exchange(running_, false) && !runner(0).finish()) fail_device("running the model: {}", runner(0).error());
 }
 
 void LmEngine::rewind(int64_t position) {
@@ -183,18 +243,19 @@ std::string StopFilter::finish() { return stopped_ ? "" : std::exchange(held_, {
 
 namespace {
 
-// Keeps what the cache shares with the prompt, and computes the rest.
-std::span<const float> take_prompt(LmEngine& engine, std::span<const int32_t> prompt, TextResult& result) {
+// Keeps what the cache shares with the prompt; returns the rest.
+std::span<const int32_t> take_prompt(LmEngine& engine, std::span<const int32_t> prompt, TextResult& result) {
   if (prompt.empty()) fail("the prompt is empty: expected at least one token");
   if (int64_t(prompt.size()) > engine.context()) {
     fail("the prompt has {} tokens, the context holds {}", prompt.size(), engine.context());
   }
+  engine.end_likeliest();  // an answer that was broken off
   const auto known = engine.tokens();
   const size_t shared = size_t(std::ranges::mismatch(known, prompt).in1 - known.begin());
   engine.rewind(int64_t(std::min(shared, prompt.size() - 1)));
   result.prompt_tokens = int64_t(prompt.size());
   result.reused_tokens = engine.position();
-  return engine.extend(prompt.subspan(size_t(engine.position())));
+  return prompt.subspan(size_t(engine.position()));
 }
 
 }  // namespace
@@ -211,17 +272,32 @@ TextResult generate(LmEngine& engine, const Tokenizer& tokenizer, std::span<cons
     if (emit && !text.empty()) emit(text);
   };
   Clock::time_point begin = Clock::now();
-  std::span<const float> logits = take_prompt(engine, prompt, result);
+  const std::span<const int32_t> rest = take_prompt(engine, prompt, result);
+  const bool likeliest = sampler.likeliest();  // then the device chooses
+  std::span<const float> logits;
+  if (likeliest)
+    engine.begin_likeliest(rest);
+  else
+    logits = engine.extend(rest);
   sampler.see(prompt);
-  while (int64_t(result.ids.size()) < options.max_tokens) {
+  const auto sampled = [&] {
     const int32_t id = sampler.pick(logits);
+    return LmEngine::Likeliest{id, sampler.log_probability(), engine.position() < engine.context()};
+  };
+  while (int64_t(result.ids.size()) < options.max_tokens) {
+    LmEngine::Likeliest step;
+    if (likeliest)
+      step = engine.next_likeliest(int64_t(result.ids.size()) + 1 < options.max_tokens);
+    else
+      step = sampled();
+    const int32_t id = step.id;
     if (result.ids.empty()) result.first_token_ms = ms_since(begin), begin = Clock::now();
     if (std::ranges::find(options.end_tokens, id) != options.end_tokens.end()) {
       result.reason = StopReason::end_token;
       break;
     }
     result.ids.push_back(id);
-    result.log_probabilities.push_back(sampler.log_probability());
+    result.log_probabilities.push_back(step.log_probability);
     send(filter.push(id < tokenizer.vocab_size() ? stream.push(id) : ""));
     if (filter.stopped())
       result.reason = StopReason::stop_string;
@@ -229,14 +305,15 @@ TextResult generate(LmEngine& engine, const Tokenizer& tokenizer, std::span<cons
       result.reason = StopReason::cancelled;
     else if (int64_t(result.ids.size()) == options.max_tokens)
       break;
-    else if (engine.position() == engine.context())
+    else if (!step.more)
       result.reason = StopReason::context_full;
     else {
-      logits = engine.extend({&id, 1});
+      if (!likeliest) logits = engine.extend({&id, 1});
       continue;
     }
     break;
   }
+  engine.end_likeliest();
   result.decode_ms = ms_since(begin);
   send(filter.push(stream.finish()));
   if (filter.stopped()) result.reason = StopReason::stop_string;

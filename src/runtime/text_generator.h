@@ -31,6 +31,18 @@ class LmEngine {
   // Error(input) when the ids are none, outside the vocabulary, or more than the room that is left.
   std::span<const float> extend(std::span<const int32_t> ids);
   void rewind(int64_t position);  // forgets all behind
+
+  // The likeliest continuation, chosen on the device: a step's token feeds the next step there, which already runs
+  // while the host looks at the token. `begin` appends tokens as `extend` does; then each `next` gives one token,
+  // and starts the step after it when there is to be `more` and the cache has room; `end` lets go of what runs.
+  struct Likeliest {
+    int32_t id = 0;
+    double log_probability = 0;
+    bool more = false;  // another step was started
+  };
+  void begin_likeliest(std::span<const int32_t> ids);
+  Likeliest next_likeliest(bool more);
+  void end_likeliest();
   // The logits of every token of a text by itself, [ids, vocab]; the cache is not touched.
   std::vector<float> all_logits(std::span<const int32_t> ids);
 
@@ -41,15 +53,18 @@ class LmEngine {
 
  private:
   Runner& runner(int64_t rows);
+  void prefill(std::span<const int32_t>& ids);  // all but the last
   void run(Runner& runner, std::span<const int32_t> ids);
   void require_known(std::span<const int32_t> ids) const;
+  void require_fitting(std::span<const int32_t> ids) const;
 
   LmConfig config_;
   WeightSource weights_;
   std::shared_ptr<Backend> backend_;
   int64_t context_;
   RunnerOptions options_;
-  std::map<int64_t, std::unique_ptr<Runner>> runners_;  // by rows; 1: decode, the only one with logits
+  std::map<int64_t, std::unique_ptr<Runner>> runners_;  // by rows; 1: decode, the only one with logits; 0: likeliest
+  bool running_ = false;                                // a likeliest step
   std::vector<int32_t> tokens_;
 };
 
