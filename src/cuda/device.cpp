@@ -136,8 +136,19 @@ Memory allocate_pinned(size_t bytes) {
 
 cudaKernel_t find_kernel(const char* name) { return Kernels::instance().find(name); }
 
+decltype(&cuTensorMapEncodeTiled) tensor_map_function() {
+  static const auto function = [] {
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    checked(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
+    if (entry == nullptr) fail_device("the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
+  }();
+  return function;
+}
+
 void launch(const Launch& launch, cudaStream_t stream) {
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute attributes[3];
   unsigned count = 0;
   if (launch.dependent) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -146,6 +157,10 @@ void launch(const Launch& launch, cudaStream_t stream) {
   if (launch.cluster.x > 0) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {launch.cluster.x, launch.cluster.y, launch.cluster.z};
+  }
+  if (launch.cooperative) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count++].val.cooperative = 1;
   }
   const cudaLaunchConfig_t config{.gridDim = launch.grid,
                                   .blockDim = launch.block,

@@ -1,6 +1,7 @@
 // The device layer: checked calls, the probe, memory that frees itself, and the embedded kernels.
 #pragma once
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <memory>
@@ -35,6 +36,9 @@ Memory allocate_pinned(size_t bytes);
 // A kernel of the embedded device code by its extern "C" name; throws when the build has none for this
 // device.
 cudaKernel_t find_kernel(const char* name);
+
+// The driver's tensor-map encoder; throws where the driver has none.
+decltype(&cuTensorMapEncodeTiled) tensor_map_function();
 
 void launch(const Launch& launch, cudaStream_t stream);
 

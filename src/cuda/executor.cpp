@@ -52,6 +52,7 @@ Executor::Executor(Program& program, const Device& device, WeightStore& weights,
   checked(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
   place_memory(weights);
   select(options_);
+  stacks_.build(program_, device_, address_, options_.force, stream_);
   prepare_launches();
   graph_ = capture(true, 0, true);
   stage_ms_.assign(program_.stages.size(), NAN);
@@ -167,7 +168,7 @@ void Executor::select(const ExecutorOptions& options) {
 }
 
 void Executor::prepare_launches() {
-  for (Launch& launch : launches_) {
+  const auto prepare = [](Launch& launch) {
     launch.handle = find_kernel(launch.kernel.c_str());
     const auto* kernel = reinterpret_cast<const void*>(launch.handle);
     // One carveout for all: a change of it between kernels would drain the multiprocessors.
@@ -180,7 +181,9 @@ void Executor::prepare_launches() {
     if (launch.cluster.x * launch.cluster.y * launch.cluster.z > 8) {
       checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
     }
-  }
+  };
+  std::ranges::for_each(launches_, prepare);
+  for (LayerStack& stack : stacks_.all()) prepare(stack.launch);
 }
 
 void Executor::upload_inputs() {
@@ -208,6 +211,11 @@ void Executor::enqueue_all(bool upload, int slot, bool stages) {
   if (upload) upload_inputs();
   for (size_t i = 0; i < program_.lines.size(); ++i) {
     if (i == 0 || program_.lines[i].stage != program_.lines[i - 1].stage) mark(program_.lines[i].stage);
+    if (const LayerStack* stack = stacks_.at(i)) {
+      launch(stack->launch, stream_);
+      i += stack->count - 1;
+      continue;
+    }
     for (size_t j = of_line_[i].first; j < of_line_[i].second; ++j) launch(launches_[j], stream_);
   }
   mark(-1);
@@ -327,8 +335,18 @@ std::span<const std::byte> Executor::output(std::string_view name) const {
   fail("program has no output '{}'", name);
 }
 
+size_t Executor::launch_count() const {
+  size_t count = 0;
+  for (size_t i = 0; i < program_.lines.size(); ++i) {
+    const LayerStack* stack = stacks_.at(i);
+    count += stack != nullptr ? 1 : of_line_[i].second - of_line_[i].first;
+    if (stack != nullptr) i += stack->count - 1;
+  }
+  return count;
+}
+
 size_t Executor::device_bytes() const {
-  return size_t(plan_.arena_bytes) + state_bytes_ + constant_bytes_ + workspace_bytes_;
+  return size_t(plan_.arena_bytes) + state_bytes_ + constant_bytes_ + workspace_bytes_ + stacks_.device_bytes();
 }
 
 }  // namespace flashrt::cuda

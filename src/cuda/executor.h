@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/device.h"
+#include "cuda/layer_stack.h"
 #include "cuda/weights.h"
 #include "tape/program.h"
 
@@ -55,7 +56,7 @@ class Executor {
 
   const Plan& plan() const { return plan_; }
   size_t device_bytes() const;  // arena, state, constants and workspaces; not the weights
-  size_t launch_count() const { return launches_.size(); }
+  size_t launch_count() const;  // of one run
   std::string implementation(size_t line) const { return chosen_[line]; }
   cudaStream_t stream() const { return stream_; }
 
@@ -79,6 +80,7 @@ class Executor {
   std::vector<std::string> chosen_;  // by line
   std::vector<Launch> launches_;
   std::vector<std::pair<size_t, size_t>> of_line_;  // launch range of each line
+  LayerStacks stacks_;                              // stretches of lines that run() launches at once
   std::vector<cudaEvent_t> stage_events_;  // one before the first line and one after each stage's last
   std::vector<int> stage_of_event_;
   std::vector<float> stage_ms_;
