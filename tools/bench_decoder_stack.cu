@@ -1,6 +1,7 @@
-// The persistent decoder stack by itself: checked against plain kernels in f32, timed in chains of ten steps, and where
-// its time goes. Self-contained:
-//   nvcc -std=c++20 -O3 --expt-relaxed-constexpr -I src -gencode arch=compute_90a,code=sm_90a [-DFLASHRT_STACK_TRACE]
+// The persistent decoder stack by itself: checked against plain kernels in f32, timed in chains of ten steps,
+// and where its time goes. Self-contained:
+//   nvcc -std=c++20 -O3 --expt-relaxed-constexpr -I src -gencode arch=compute_90a,code=sm_90a
+//   [-DFLASHRT_STACK_TRACE]
 //     tools/bench_decoder_stack.cu src/cuda/decoder_stack.cpp -o bench_decoder_stack
 //   bench_decoder_stack check | time | trace        (trace needs FLASHRT_STACK_TRACE)
 #include <cuda.h>
@@ -20,9 +21,9 @@
 using namespace flashrt;
 using bf16 = __nv_bfloat16;
 
-#define CHECK(x)                                                                             \
-  do {                                                                                       \
-    const cudaError_t e_ = (x);                                                              \
+#define CHECK(x)                                                                              \
+  do {                                                                                        \
+    const cudaError_t e_ = (x);                                                               \
     if (e_ != cudaSuccess) std::printf("%s: %s\n", #x, cudaGetErrorString(e_)), std::exit(1); \
   } while (0)
 
@@ -64,25 +65,30 @@ template <class X>
 __global__ void ref_linear(const X* x, const bf16* w, int k, int n, float* y) {  // block: (row, 8 outputs)
   const int o = blockIdx.y * 8 + threadIdx.x / 32;
   float s = 0;
-  for (int i = threadIdx.x % 32; i < k; i += 32) s += float(x[size_t(blockIdx.x) * k + i]) * float(w[size_t(o) * k + i]);
+  for (int i = threadIdx.x % 32; i < k; i += 32)
+    s += float(x[size_t(blockIdx.x) * k + i]) * float(w[size_t(o) * k + i]);
   for (int d = 16; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
   if (threadIdx.x % 32 == 0) y[size_t(blockIdx.x) * n + o] = s;
 }
-__global__ void ref_rope(const float* qkv, const float2* rope, int position, bf16* q, bf16* keys, bf16* values) {
+__global__ void ref_rope(const float* qkv, const float2* rope, int position, bf16* q, bf16* keys,
+                         bf16* values) {
   const int row = blockIdx.x, head = blockIdx.y, i = threadIdx.x;  // 128 threads
   const float a = qkv[row * 2560 + head * 256 + i], b = qkv[row * 2560 + head * 256 + i + 128];
   const float2 c = head < 9 ? rope[(position + row) * 128 + i] : make_float2(1, 0);
-  bf16* to = head < 8 ? q + row * 2048 + head * 256 : (head == 8 ? keys : values) + size_t(position + row) * 256;
+  bf16* to =
+      head < 8 ? q + row * 2048 + head * 256 : (head == 8 ? keys : values) + size_t(position + row) * 256;
   to[i] = bf16(a * c.x - b * c.y), to[i + 128] = bf16(b * c.x + a * c.y);
 }
-__global__ void ref_attention(const bf16* q, const bf16* keys, const bf16* values, int position, int rows, int lead,
-                              bf16* y) {
+__global__ void ref_attention(const bf16* q, const bf16* keys, const bf16* values, int position, int rows,
+                              int lead, bf16* y) {
   __shared__ float s[1024], red[256];
-  const int row = blockIdx.x, head = blockIdx.y, n = row < lead ? position + lead : position + rows, t = threadIdx.x;
+  const int row = blockIdx.x, head = blockIdx.y, n = row < lead ? position + lead : position + rows,
+            t = threadIdx.x;
   float m = -1e30f;
   for (int j = t; j < n; j += 256) {
     float v = 0;
-    for (int d = 0; d < 256; ++d) v += float(q[row * 2048 + head * 256 + d]) * float(keys[size_t(j) * 256 + d]);
+    for (int d = 0; d < 256; ++d)
+      v += float(q[row * 2048 + head * 256 + d]) * float(keys[size_t(j) * 256 + d]);
     s[j] = v / 16, m = fmaxf(m, s[j]);
   }
   red[t] = m;
@@ -113,11 +119,13 @@ __global__ void between(bf16* x) {
   if (threadIdx.x == 0) sum = 0;
   __syncthreads();
   float s = 0;
-  for (int i = threadIdx.x; i < 1024; i += 256) s += float(x[blockIdx.x * 1024 + i]) * float(x[blockIdx.x * 1024 + i]);
+  for (int i = threadIdx.x; i < 1024; i += 256)
+    s += float(x[blockIdx.x * 1024 + i]) * float(x[blockIdx.x * 1024 + i]);
   for (int d = 16; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
   if (threadIdx.x % 32 == 0) atomicAdd(&sum, s);
   __syncthreads();
-  for (int i = threadIdx.x; i < 1024; i += 256) x[blockIdx.x * 1024 + i] = bf16(float(x[blockIdx.x * 1024 + i]) * rsqrtf(sum / 1024 + 1e-6f));
+  for (int i = threadIdx.x; i < 1024; i += 256)
+    x[blockIdx.x * 1024 + i] = bf16(float(x[blockIdx.x * 1024 + i]) * rsqrtf(sum / 1024 + 1e-6f));
 }
 
 struct Model {
@@ -135,17 +143,21 @@ struct Model {
   DecoderStackParams params;
 };
 
-void enqueue(const void* kernel, dim3 grid, dim3 block, unsigned shared, void** args, cudaStream_t stream, bool cooperative) {
+void enqueue(const void* kernel, dim3 grid, dim3 block, unsigned shared, void** args, cudaStream_t stream,
+             bool cooperative) {
   cudaLaunchConfig_t c{.gridDim = grid, .blockDim = block, .dynamicSmemBytes = shared, .stream = stream};
   cudaLaunchAttribute a[2];
-  a[0].id = cudaLaunchAttributeProgrammaticStreamSerialization, a[0].val.programmaticStreamSerializationAllowed = 1;
+  a[0].id = cudaLaunchAttributeProgrammaticStreamSerialization,
+  a[0].val.programmaticStreamSerializationAllowed = 1;
   a[1].id = cudaLaunchAttributeCooperative, a[1].val.cooperative = 1;
   c.attrs = a, c.numAttrs = cooperative ? 2 : 1;
   CHECK(cudaLaunchKernelExC(&c, kernel, args));
 }
 
 const void* kernel_of(int rows) {
-  return rows <= 16 ? (const void*)decoder_stack_n16 : rows <= 56 ? (const void*)decoder_stack_n56 : (const void*)decoder_stack_n64;
+  return rows <= 16   ? (const void*)decoder_stack_n16
+         : rows <= 56 ? (const void*)decoder_stack_n56
+                      : (const void*)decoder_stack_n64;
 }
 
 Model make(int rows, int position, int lead, int layers) {
@@ -158,15 +170,20 @@ Model make(int rows, int position, int lead, int layers) {
   std::vector<StackVectors> vectors(layers);
   for (int l = 0; l < layers; ++l) {
     m.qkv.push_back(random<bf16>(2560 * 1024, .02f * 1.5f)), m.out.push_back(random<bf16>(1024 * 2048, .02f));
-    m.gate_up.push_back(random<bf16>(8192 * 1024, .02f * 1.5f)), m.down.push_back(random<bf16>(1024 * 4096, .02f));
-    m.keys.push_back(random<bf16>(size_t(m.capacity) * 256, 1.f)), m.values.push_back(random<bf16>(size_t(m.capacity) * 256, 1.f));
-    for (auto* v : {&m.scale1, &m.shift1, &m.gate1, &m.scale2, &m.shift2, &m.gate2}) v->push_back(random<float>(1024, .5f));
+    m.gate_up.push_back(random<bf16>(8192 * 1024, .02f * 1.5f)),
+        m.down.push_back(random<bf16>(1024 * 4096, .02f));
+    m.keys.push_back(random<bf16>(size_t(m.capacity) * 256, 1.f)),
+        m.values.push_back(random<bf16>(size_t(m.capacity) * 256, 1.f));
+    for (auto* v : {&m.scale1, &m.shift1, &m.gate1, &m.scale2, &m.shift2, &m.gate2})
+      v->push_back(random<float>(1024, .5f));
     m.bias1.push_back(random<float>(2560, 0)), m.bias2.push_back(random<float>(8192, 0));
     const auto bias = [&](const bf16* w, const float* shift, float* b, int n) {
-      decoder_stack_bias<<<(n + 7) / 8, 256>>>(StackBiasParams{.w = w, .shift = shift, .bias = b, .n = n, .k = 1024});
+      decoder_stack_bias<<<(n + 7) / 8, 256>>>(
+          StackBiasParams{.w = w, .shift = shift, .bias = b, .n = n, .k = 1024});
     };
     bias(m.qkv[l], m.shift1[l], m.bias1[l], 2560), bias(m.gate_up[l], m.shift2[l], m.bias2[l], 8192);
-    if (!encode_stack_layer({m.qkv[l], m.out[l], m.gate_up[l], m.down[l], m.keys[l], m.values[l], m.capacity}, encode, &maps[l]))
+    if (!encode_stack_layer({m.qkv[l], m.out[l], m.gate_up[l], m.down[l], m.keys[l], m.values[l], m.capacity},
+                            encode, &maps[l]))
       std::printf("no tensor map\n"), std::exit(1);
     vectors[l] = {m.scale1[l], m.scale2[l], m.bias1[l], m.bias2[l], m.gate1[l], m.gate2[l]};
   }
@@ -178,7 +195,8 @@ Model make(int rows, int position, int lead, int layers) {
     }
   CHECK(cudaMalloc(&m.rope, rope.size() * 8));
   CHECK(cudaMemcpy(m.rope, rope.data(), rope.size() * 8, cudaMemcpyHostToDevice));
-  m.x0 = random<bf16>(rows * 1024, 1.f), m.x = random<bf16>(rows * 1024, 0), m.ref = random<bf16>(rows * 1024, 0);
+  m.x0 = random<bf16>(rows * 1024, 1.f), m.x = random<bf16>(rows * 1024, 0),
+  m.ref = random<bf16>(rows * 1024, 0);
   CHECK(cudaMalloc(&m.at, 4));
   CHECK(cudaMemcpy(m.at, &position, 4, cudaMemcpyHostToDevice));
   CHECK(cudaMalloc(&m.stack_layers, layers * sizeof(StackLayer)));
@@ -192,10 +210,24 @@ Model make(int rows, int position, int lead, int layers) {
   CHECK(cudaMalloc(&m.trace, trace));
   CHECK(cudaMemset(m.trace, 0, trace));
   m.launch = plan_decoder_stack(rows);
-  CHECK(cudaFuncSetAttribute(kernel_of(rows), cudaFuncAttributeMaxDynamicSharedMemorySize, m.launch.shared_bytes));
-  m.params = {.layers = m.stack_layers, .vectors = m.vectors, .layer_count = layers, .rows = rows, .lead_rows = lead,
-              .stages = m.launch.stages, .silu = 0, .eps = 1e-6f, .score_scale = 1.4426950409f / 16, .position = m.at,
-              .rope = m.rope, .x = m.x, .y = m.x, .exchange = m.exchange, .at = at, .trace = m.trace};
+  CHECK(cudaFuncSetAttribute(kernel_of(rows), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             m.launch.shared_bytes));
+  m.params = {.layers = m.stack_layers,
+              .vectors = m.vectors,
+              .layer_count = layers,
+              .rows = rows,
+              .lead_rows = lead,
+              .stages = m.launch.stages,
+              .silu = 0,
+              .eps = 1e-6f,
+              .score_scale = 1.4426950409f / 16,
+              .position = m.at,
+              .rope = m.rope,
+              .x = m.x,
+              .y = m.x,
+              .exchange = m.exchange,
+              .at = at,
+              .trace = m.trace};
   return m;
 }
 
@@ -206,7 +238,8 @@ void run(Model& m, cudaStream_t s, bool cooperative) {
 
 void reference(Model& m) {
   float *n = random<float>(m.rows * 1024, 0), *y = random<float>(m.rows * 8192, 0);
-  bf16 *q = random<bf16>(m.rows * 2048, 0), *a = random<bf16>(m.rows * 2048, 0), *h = random<bf16>(m.rows * 4096, 0);
+  bf16 *q = random<bf16>(m.rows * 2048, 0), *a = random<bf16>(m.rows * 2048, 0),
+       *h = random<bf16>(m.rows * 4096, 0);
   CHECK(cudaMemcpy(m.ref, m.x0, m.rows * 2048, cudaMemcpyDeviceToDevice));
   const int r = m.rows;
   for (int l = 0; l < m.layers; ++l) {
@@ -249,7 +282,8 @@ void check(int rows, int position, int lead, int layers) {
     CHECK(cudaMemcpy(m.x, m.x0, rows * 2048, cudaMemcpyDeviceToDevice));
     run(m, 0, false);
     const cudaError_t e = cudaDeviceSynchronize();
-    if (e != cudaSuccess) std::printf("rows %d position %d: %s\n", rows, position, cudaGetErrorString(e)), std::exit(1);
+    if (e != cudaSuccess)
+      std::printf("rows %d position %d: %s\n", rows, position, cudaGetErrorString(e)), std::exit(1);
     CHECK(cudaMemcpy(got.data(), m.x, rows * 2048, cudaMemcpyDeviceToHost));
     double d = 0, n = 0;
     for (size_t i = 0; i < got.size(); ++i) {
@@ -262,8 +296,8 @@ void check(int rows, int position, int lead, int layers) {
   }
   const bool ok = worst < (layers > 4 ? 2e-2 : 1e-2) && same;
   failures += !ok;
-  std::printf("rows %2d position %4d lead %d layers %2d: relative %.2e, repeats %s  %s\n", rows, position, lead, layers, worst,
-              same ? "equal" : "DIFFER", ok ? "ok" : "FAIL");
+  std::printf("rows %2d position %4d lead %d layers %2d: relative %.2e, repeats %s  %s\n", rows, position,
+              lead, layers, worst, same ? "equal" : "DIFFER", ok ? "ok" : "FAIL");
   std::fflush(stdout);
   release(m);
 }
@@ -300,17 +334,22 @@ void time(int rows, int position, bool cooperative, int stages, int pace = 0) {
     if (i >= 10) ms.push_back(t);
   }
   std::sort(ms.begin(), ms.end());
-  std::printf("rows %2d position %4d stages %2d pace %4d cooperative %d: ten steps %.3f ms (min %.3f, p99 %.3f), %.2f us per layer\n", rows,
-              position, m.params.stages, pace, cooperative, ms[25], ms[0], ms[48], ms[25] * 1e3 / 180);
+  std::printf(
+      "rows %2d position %4d stages %2d pace %4d cooperative %d: ten steps %.3f ms (min %.3f, p99 %.3f), "
+      "%.2f us per layer\n",
+      rows, position, m.params.stages, pace, cooperative, ms[25], ms[0], ms[48], ms[25] * 1e3 / 180);
   std::fflush(stdout);
 #ifdef FLASHRT_STACK_TRACE
   std::vector<unsigned long long> t(size_t(128) * 18 * 32);
   CHECK(cudaMemcpy(t.data(), m.trace, t.size() * 8, cudaMemcpyDeviceToHost));
-  static const char* kNames[] = {"qkv begin", "  staged", "  multiplied", "out begin", "  staged", "  multiplied", "gate-up begin",
-                                 "  staged", "  multiplied", "down begin", "  staged", "  multiplied", "attention begin",
-                                 "  staged", "merge begin", "  merged"};
+  static const char* kNames[] = {"qkv begin",       "  staged",     "  multiplied",  "out begin",
+                                 "  staged",        "  multiplied", "gate-up begin", "  staged",
+                                 "  multiplied",    "down begin",   "  staged",      "  multiplied",
+                                 "attention begin", "  staged",     "merge begin",   "  merged"};
   static const int kOrder[] = {0, 1, 2, 12, 13, 14, 15, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-  std::printf("clocks since the block's previous mark, median over blocks and layers 2..15 (p10, p90); group 0 | group 1\n");
+  std::printf(
+      "clocks since the block's previous mark, median over blocks and layers 2..15 (p10, p90); group 0 | "
+      "group 1\n");
   for (int k = 0; k < 16; ++k) {
     std::printf("%-16s", kNames[kOrder[k]]);
     for (int g = 0; g < 2; ++g) {
@@ -330,7 +369,8 @@ void time(int rows, int position, bool cooperative, int stages, int pace = 0) {
       if (v.empty())
         std::printf(" | %28s", "-");
       else
-        std::printf(" | %6.0f (%6.0f, %6.0f) n %5zu", v[v.size() / 2], v[v.size() / 10], v[v.size() * 9 / 10], v.size());
+        std::printf(" | %6.0f (%6.0f, %6.0f) n %5zu", v[v.size() / 2], v[v.size() / 10], v[v.size() * 9 / 10],
+                    v.size());
     }
     std::printf("\n");
   }
@@ -341,8 +381,9 @@ void time(int rows, int position, bool cooperative, int stages, int pace = 0) {
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "check";
   if (what == "check") {
-    const int shapes[][4] = {{10, 522, 0, 2}, {50, 968, 0, 2}, {51, 560, 1, 2}, {8, 64, 0, 4},  {16, 100, 0, 2}, {17, 1, 0, 2},
-                             {56, 700, 0, 2}, {64, 960, 0, 2}, {33, 31, 1, 2},  {10, 532, 0, 18}, {50, 712, 0, 18}};
+    const int shapes[][4] = {{10, 522, 0, 2}, {50, 968, 0, 2},  {51, 560, 1, 2}, {8, 64, 0, 4},
+                             {16, 100, 0, 2}, {17, 1, 0, 2},    {56, 700, 0, 2}, {64, 960, 0, 2},
+                             {33, 31, 1, 2},  {10, 532, 0, 18}, {50, 712, 0, 18}};
     for (const auto& s : shapes) check(s[0], s[1], s[2], s[3]);
     std::printf("%d failures\n", failures);
     return failures != 0;

@@ -36,9 +36,9 @@ bool encode_stack_layer(const StackMatrices& m, decltype(&cuTensorMapEncodeTiled
   const auto map = [&](CUtensorMap* to, const void* data, cuuint32_t rank, const U* size, const U* strides,
                        const cuuint32_t* box) {
     const cuuint32_t steps[4] = {1, 1, 1, 1};
-    return encode(to, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank, const_cast<void*>(data), size, strides, box, steps,
-                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    return encode(to, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, rank, const_cast<void*>(data), size, strides, box,
+                  steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
   };
   const auto matrix = [&](CUtensorMap* to, const void* data, U rows, U columns) {
     const U size[] = {columns, rows}, strides[] = {columns * 2};

@@ -51,8 +51,8 @@ class Finder {
       Layer layer{};
       Common own;
       if (!match(i, layer, own) || (i != first && own != kind)) break;
-      if (i != first && (layer.qkv->in[kX] != found.back().down->out[0] ||
-                         layer.qkv->stage != found.back().down->stage))
+      if (i != first &&
+          (layer.qkv->in[kX] != found.back().down->out[0] || layer.qkv->stage != found.back().down->stage))
         break;
       kind = own;
       found.push_back(layer);
@@ -73,8 +73,8 @@ class Finder {
   bool norm_fits(const Line& line, Common& kind) const {
     const NormAttrs norm = line.attrs<LinearAttrs>().norm;
     kind.eps = norm.eps;
-    return (norm.kind == NormKind::rms || norm.kind == NormKind::ada_rms) && line.has(kNormScale) &&
-           vector(line, kNormScale) && vector(line, kNormShift);
+    return (norm.kind == NormKind::rms || norm.kind == NormKind::ada_rms) && vector(line, kNormScale) &&
+           vector(line, kNormShift);
   }
 
   bool match(size_t first, Layer& l, Common& kind) const {
@@ -92,11 +92,12 @@ class Finder {
     if (!norm_fits(*l.qkv, kind) || qkv.activation != Activation::none || qkv.rope.heads != kStackHeads ||
         qkv.rope.kv_heads != 1 || qkv.rope.head_dim != kStackHeadDim || l.qkv->out.size() != 3)
       return false;
-    if (!is(l.qkv->in[kW], kAttended + 2 * kStackHeadDim, kStackWidth) || !lacks(*l.qkv, {kBias, kResidual, kGate}) ||
-        !l.qkv->has(kPosition) || !l.qkv->has(kTable))
+    if (!is(l.qkv->in[kW], kAttended + 2 * kStackHeadDim, kStackWidth) ||
+        !lacks(*l.qkv, {kBias, kResidual, kGate}) || !l.qkv->has(kPosition) || !l.qkv->has(kTable))
       return false;
     const TensorInfo& keys = program_.info(l.qkv->out[1]);
-    if (keys.shape.rows > 64 * kStackChunks || program_.info(program_.root(l.qkv->out[1])).kind != flashrt::Kind::buffer)
+    if (keys.shape.rows > 64 * kStackChunks ||
+        program_.info(program_.root(l.qkv->out[1])).kind != flashrt::Kind::buffer)
       return false;
     kind.table = l.qkv->in[kTable], kind.position = l.qkv->in[kPosition];
 
@@ -116,9 +117,9 @@ class Finder {
 
     const auto gate_up = l.gate_up->attrs<LinearAttrs>();
     Common other = kind;
-    if (!norm_fits(*l.gate_up, other) || other != kind || !is_pair(gate_up.activation) || gate_up.rope.head_dim != 0 ||
-        l.gate_up->in[kX] != l.out->out[0] || !is(l.gate_up->in[kW], 2 * kStackMlp, kStackWidth) ||
-        !lacks(*l.gate_up, {kBias, kResidual, kGate}))
+    if (!norm_fits(*l.gate_up, other) || other != kind || !is_pair(gate_up.activation) ||
+        gate_up.rope.head_dim != 0 || l.gate_up->in[kX] != l.out->out[0] ||
+        !is(l.gate_up->in[kW], 2 * kStackMlp, kStackWidth) || !lacks(*l.gate_up, {kBias, kResidual, kGate}))
       return false;
     kind.silu = gate_up.activation == Activation::swiglu;
     if (!kind.silu && gate_up.activation != Activation::geglu) return false;
@@ -130,11 +131,12 @@ class Finder {
   bool adds(const Line& line, int input, int residual, int64_t k) const {
     const auto attrs = line.attrs<LinearAttrs>();
     return line.in[kX] == input && line.in[kResidual] == residual && is(line.in[kW], kStackWidth, k) &&
-           attrs.norm.kind == NormKind::none && attrs.activation == Activation::none && attrs.rope.head_dim == 0 &&
-           lacks(line, {kBias, kNormScale}) && vector(line, kGate);
+           attrs.norm.kind == NormKind::none && attrs.activation == Activation::none &&
+           attrs.rope.head_dim == 0 && lacks(line, {kBias, kNormScale}) && vector(line, kGate);
   }
 
-  // Nothing else reads what stays inside: activations, and this step's keys and values, which never reach the cache.
+  // Nothing else reads what stays inside: activations, and this step's keys and values, which never reach the
+  // cache.
   bool self_contained(size_t first, const std::vector<Layer>& layers) const {
     const size_t end = first + layers.size() * kLinesPerLayer;
     const auto only_inside = [&](int id) {
@@ -142,17 +144,21 @@ class Finder {
     };
     for (size_t i = 0; i < layers.size(); ++i) {
       const Layer& l = layers[i];
-      for (int id : {l.qkv->out[0], l.attention->out[0], l.out->out[0], l.gate_up->out[0]}) {
-        if (!only_inside(id)) return false;
+      for (const Line* line : {l.qkv, l.attention, l.out, l.gate_up, l.down}) {
+        const bool cache = line == l.qkv;  // its other results
+        for (size_t j = 0; j < (cache ? 1 : line->out.size()); ++j) {
+          const bool result = line == l.down && j == 0 && i + 1 == layers.size();
+          if (!result && !only_inside(line->out[j])) return false;
+        }
       }
-      if (i + 1 < layers.size() && !only_inside(l.down->out[0])) return false;
       for (int id : {l.qkv->out[1], l.qkv->out[2]}) {
         if (!attended_once(id)) return false;
       }
     }
     return true;
   }
-  // The cache with these rows is read by this layer's attention, and otherwise only appended to (which overwrites them).
+  // The cache with these rows is read by this layer's attention, and otherwise only appended to (which
+  // overwrites them).
   bool attended_once(int id) const {
     return std::ranges::all_of(readers_[size_t(id)], [&](size_t i) {
       if (i >= program_.lines.size()) return false;
@@ -216,7 +222,9 @@ void LayerStacks::build(const Program& program, const Device& device, std::span<
       key.insert(key.end(), {m.qkv, m.out, m.gate_up, m.down, m.keys, m.values});
       if (!encode_stack_layer(m, tensor_map_function(), &encoded.emplace_back()))
         fail_device("{}: no tensor maps for a stack of layers", to_string(l.qkv->at));
-      const auto vector = [&](const Line& line, int operand) { return static_cast<const float*>(data(line, operand)); };
+      const auto vector = [&](const Line& line, int operand) {
+        return static_cast<const float*>(data(line, operand));
+      };
       vectors.push_back({.scale1 = vector(*l.qkv, kNormScale),
                          .scale2 = vector(*l.gate_up, kNormScale),
                          .gate1 = vector(*l.out, kGate),
@@ -231,17 +239,19 @@ void LayerStacks::build(const Program& program, const Device& device, std::span<
       checked(cudaMemcpy(to, encoded.data(), encoded.size() * sizeof(StackLayer), cudaMemcpyHostToDevice));
       layer_maps = to;
     }
-    float* bias = biases == 0 ? nullptr : static_cast<float*>(reserve(biases * sizeof(float), "folded shifts"));
+    float* bias =
+        biases == 0 ? nullptr : static_cast<float*>(reserve(biases * sizeof(float), "folded shifts"));
     for (size_t i = 0; i < layers.size(); ++i) {
       const auto fold = [&](const Line& line, const float*& to) {
         if (!line.has(kNormShift)) return;
         const Shape w = program.info(line.in[kW]).shape;
-        Launch fold_shift = Launch::of("decoder_stack_bias", unsigned(w.rows + 7) / 8, 256,
-                                       StackBiasParams{.w = static_cast<const __nv_bfloat16*>(data(line, kW)),
-                                                       .shift = static_cast<const float*>(data(line, kNormShift)),
-                                                       .bias = bias,
-                                                       .n = int(w.rows),
-                                                       .k = int(w.cols)});
+        Launch fold_shift =
+            Launch::of("decoder_stack_bias", unsigned(w.rows + 7) / 8, 256,
+                       StackBiasParams{.w = static_cast<const __nv_bfloat16*>(data(line, kW)),
+                                       .shift = static_cast<const float*>(data(line, kNormShift)),
+                                       .bias = bias,
+                                       .n = int(w.rows),
+                                       .k = int(w.cols)});
         fold_shift.handle = find_kernel(fold_shift.kernel.c_str());
         launch(fold_shift, stream);
         to = bias;
@@ -250,8 +260,10 @@ void LayerStacks::build(const Program& program, const Device& device, std::span<
       fold(*layers[i].qkv, vectors[i].bias1);
       fold(*layers[i].gate_up, vectors[i].bias2);
     }
-    auto* device_vectors = static_cast<StackVectors*>(reserve(vectors.size() * sizeof(StackVectors), "tables of a stack"));
-    checked(cudaMemcpy(device_vectors, vectors.data(), vectors.size() * sizeof(StackVectors), cudaMemcpyHostToDevice));
+    auto* device_vectors =
+        static_cast<StackVectors*>(reserve(vectors.size() * sizeof(StackVectors), "tables of a stack"));
+    checked(cudaMemcpy(device_vectors, vectors.data(), vectors.size() * sizeof(StackVectors),
+                       cudaMemcpyHostToDevice));
 
     const StackExchange exchange = stack_exchange(int(kind.rows));
     uint8_t*& hand_off = exchanges[kind.rows];

@@ -1,5 +1,5 @@
-// Stretches of decoder layers that run as one persistent launch (kernels/decoder_stack_sm90.cu) instead of five launches a
-// layer. The launches of the lines stay: they are the oracle, the profile and the fallback.
+// Stretches of decoder layers that run as one persistent launch (kernels/decoder_stack_sm90.cu) instead of
+// five launches a layer. The launches of the lines stay: they are the oracle, the profile and the fallback.
 #pragma once
 
 #include <map>
@@ -20,8 +20,8 @@ struct LayerStack {
 class LayerStacks {
  public:
   // Finds the stretches and prepares their launches; none on devices that cannot, or when `force` excludes
-  // "decoder_stack=-persistent". `address` is the device address by tensor id. Enqueues small launches on `stream` (the
-  // shifts of norms, folded through the matrices behind them) and waits for them.
+  // "decoder_stack=-persistent". `address` is the device address by tensor id. Enqueues small launches on
+  // `stream` (the shifts of norms, folded through the matrices behind them) and waits for them.
   void build(const Program& program, const Device& device, std::span<void* const> address,
              const std::map<std::string, std::string>& force, cudaStream_t stream);
 

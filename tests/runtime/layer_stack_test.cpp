@@ -1,4 +1,5 @@
-// The action expert as one persistent launch gives what its lines give one by one, and the same again every time.
+// The action expert as one persistent launch gives what its lines give one by one, and the same again every
+// time.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -39,7 +40,8 @@ TEST_P(LayerStackTest, EqualsItsLines) {
   const PolicyConfig config = config_for(family);
   const PolicyShape shape{.views = 2, .text_tokens = prompt, .horizon = horizon, .steps = 3};
   PolicyEngine stacked(config, random_policy_weights(config, 3), backend);
-  PolicyEngine lines(config, random_policy_weights(config, 3), backend, {.force = {{"decoder_stack", "-persistent"}}});
+  PolicyEngine lines(config, random_policy_weights(config, 3), backend,
+                     {.force = {{"decoder_stack", "-persistent"}}});
   Runner &one = stacked.runner(shape), &other = lines.runner(shape);
   if (one.launch_count() == other.launch_count()) GTEST_SKIP() << "this GPU runs the lines one by one";
   fill_random_inputs(one, config, 5);
@@ -57,8 +59,9 @@ TEST_P(LayerStackTest, EqualsItsLines) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LayerStackTest,
                          testing::Values(Chunk{PolicyFamily::pi05, 8, 16}, Chunk{PolicyFamily::pi05, 10, 48},
-                                         Chunk{PolicyFamily::pi05, 50, 200}, Chunk{PolicyFamily::pi05, 64, 900},
-                                         Chunk{PolicyFamily::pi0, 7, 48}, Chunk{PolicyFamily::pi0, 50, 48}));
+                                         Chunk{PolicyFamily::pi05, 50, 200},
+                                         Chunk{PolicyFamily::pi05, 64, 900}, Chunk{PolicyFamily::pi0, 7, 48},
+                                         Chunk{PolicyFamily::pi0, 50, 48}));
 
 }  // namespace
 }  // namespace flashrt

@@ -1,21 +1,22 @@
-// A whole stack of decoder layers in one launch, for 8 … 64 rows: one block per multiprocessor, weights streaming
-// through a shared-memory ring ahead of every dependency, activations handed from block to block through L2.
+// A whole stack of decoder layers in one launch, for 8 … 64 rows: one block per multiprocessor, weights
+// streaming through a shared-memory ring ahead of every dependency, activations handed from block to block
+// through L2.
 //
 // A layer is five products and two merges:
-//   qkv        40 blocks   one 64-row tile of weights each, all of k; rotation; queries, keys and values of this step
-//   attention  8 heads · chunks of 64 keys, one each; the keys of the prefix come through the weight ring
-//   merge      128 blocks  16 columns of a head each, over all chunks
-//   out        128 blocks  64 columns of the residual stream · 1/8 of k; then each adds up 1/8 of a tile's rows
-//   gate-up    128 blocks  32 hidden columns each, all of k; activation · up
-//   down       like out
-// Readers wait for the data itself: a word of 0 is "not written yet" (zeros are written as -0), so a hand-off is one
-// store and one load. Buffers are cleared when every reader is known to be done:
+//   qkv        40 blocks   one 64-row tile of weights each, all of k; rotation; queries, keys and values of
+//   this step attention  8 heads · chunks of 64 keys, one each; the keys of the prefix come through the
+//   weight ring merge      128 blocks  16 columns of a head each, over all chunks out        128 blocks  64
+//   columns of the residual stream · 1/8 of k; then each adds up 1/8 of a tile's rows gate-up    128 blocks
+//   32 hidden columns each, all of k; activation · up down       like out
+// Readers wait for the data itself: a word of 0 is "not written yet" (zeros are written as -0), so a hand-off
+// is one store and one load. Buffers are cleared when every reader is known to be done:
 //   * what one thread reads (`partial`, `weighted`) that thread clears at once;
-//   * the rest alternates by layer and is cleared by its writers' block while gate-up multiplies. There every block has
+//   * the rest alternates by layer and is cleared by its writers' block while gate-up multiplies. There every
+//   block has
 //     read all of the second norm's output, which depends on everything before it in this layer.
-// Three warps with nothing else to do clear and then fences, for the whole block; what the residual stream publishes after
-// the layer waits for that fence, and whoever writes a cleared word again depends on it.
-// All sums have a fixed order: results do not vary from run to run.
+// Three warps with nothing else to do clear and then fences, for the whole block; what the residual stream
+// publishes after the layer waits for that fence, and whoever writes a cleared word again depends on it. All
+// sums have a fixed order: results do not vary from run to run.
 #include "cuda/kernels/common/decoder_stack_params.h"
 #include "cuda/kernels/common/pdl.cuh"
 #include "cuda/kernels/common/tma.cuh"
@@ -36,7 +37,7 @@ struct Shared {
   float rstd[64];
   StackVectors vectors[kStackLayers];
 };
-struct Softmax {  // lies in the staged activations, which attention fills by a third
+struct Softmax {                 // lies in the staged activations, which attention fills by a third
   float top[4][64], sum[4][64];  // by warp and token
 };
 
@@ -85,9 +86,10 @@ __device__ __forceinline__ void clear16(void* p) { post16(p, make_uint4(0, 0, 0,
 // 0 when any word is.
 __device__ __forceinline__ uint32_t least(uint4 v) { return __vimin3_u32(min(v.x, v.y), v.z, v.w); }
 
-// Loads `Count` packets, of which the first `count` are wanted, until all of them have been written. The loads of one round
-// are in flight together. Where blocks ask for much, one lane asks first (`Knock`) until there is an answer: 128 blocks that
-// ask for everything again and again would keep L2 busy with nothing else.
+// Loads `Count` packets, of which the first `count` are wanted, until all of them have been written. The
+// loads of one round are in flight together. Where blocks ask for much, one lane asks first (`Knock`) until
+// there is an answer: 128 blocks that ask for everything again and again would keep L2 busy with nothing
+// else.
 template <bool Knock, int Count, class Address>
 __device__ __forceinline__ void fetch(uint4 (&v)[Count], int count, Address&& address) {
   Patience patience;
@@ -111,8 +113,8 @@ __device__ __forceinline__ void fetch(uint4 (&v)[Count], int count, Address&& ad
 
 // ---- small things ----
 
-// Tells the compiler that a value is the same in all lanes, so that descriptors are computed once per warp: per thread,
-// computing them takes longer than the product.
+// Tells the compiler that a value is the same in all lanes, so that descriptors are computed once per warp:
+// per thread, computing them takes longer than the product.
 __device__ __forceinline__ int uniform(int v) { return __shfl_sync(0xffffffffu, v, 0); }
 
 // A descriptor `by` units of 16 bytes further on, in 32 bits: a carry would cost more than the product.
@@ -121,7 +123,8 @@ __device__ __forceinline__ uint64_t further(uint64_t descriptor, uint32_t by) {
   return (descriptor & 0xffffffff00000000ull) | low;
 }
 
-// The same for a whole warp, as far as the compiler can see: it serialises products behind loops that might diverge.
+// The same for a whole warp, as far as the compiler can see: it serialises products behind loops that might
+// diverge.
 __device__ __forceinline__ void warp_wait(Mbarrier* bar, uint32_t parity) {
   while (!__all_sync(0xffffffffu, mbarrier_test(bar, parity))) {
   }
@@ -160,9 +163,9 @@ struct Stack {
   uint32_t phase = 0;  // its parity
 
   // -- roles --
-  __device__ int tile() const { return block >> 3; }   // of the residual stream, in out and down
+  __device__ int tile() const { return block >> 3; }  // of the residual stream, in out and down
   __device__ int split() const { return block & 7; }
-  __device__ int head() const { return block & 7; }    // of the attention unit, and of the merge
+  __device__ int head() const { return block & 7; }  // of the attention unit, and of the merge
   __device__ int chunk() const { return block >> 3; }
   __device__ bool has_qkv() const { return block % 3 == 0 && block < 3 * kQkvTiles; }
   __device__ int qkv_tile() const { return block / 3; }
@@ -173,7 +176,8 @@ struct Stack {
   __device__ void mark(int layer, int what) const {
 #ifdef FLASHRT_STACK_TRACE
     if (p.trace != nullptr && lane == 0 && (thread == 0 || thread == kGroup))
-      p.trace[(static_cast<size_t>(block) * p.layer_count + layer) * 32 + what + (thread != 0 ? 16 : 0)] = clock64();
+      p.trace[(static_cast<size_t>(block) * p.layer_count + layer) * 32 + what + (thread != 0 ? 16 : 0)] =
+          clock64();
 #endif
   }
 
@@ -245,11 +249,12 @@ struct Stack {
     }
   }
 
-  // ---- activations into shared memory, as a wgmma B operand: [64 columns][N rows][64], 128-byte swizzle ----
-  // 2^Shift chunks of 16 bytes per row; a thread takes every (256 >> Shift)-th row.
+  // ---- activations into shared memory, as a wgmma B operand: [64 columns][N rows][64], 128-byte swizzle
+  // ---- 2^Shift chunks of 16 bytes per row; a thread takes every (256 >> Shift)-th row.
   template <int Shift, int RowBytes>
   __device__ __forceinline__ void stage(const uint8_t* from) {
-    constexpr int kStep = kWorkers >> Shift, kAll = (N + kStep - 1) / kStep, kBatch = kAll <= kMaxBatch ? kAll : kMaxBatch;
+    constexpr int kStep = kWorkers >> Shift, kAll = (N + kStep - 1) / kStep,
+                  kBatch = kAll <= kMaxBatch ? kAll : kMaxBatch;
     const int column = thread & ((1 << Shift) - 1), own = thread >> Shift;
     from += own * RowBytes + column * 16;
     uint8_t* to = xs + (column >> 3) * (N * 128) + own * 128;
@@ -261,7 +266,8 @@ struct Stack {
 #pragma unroll
       for (int i = 0; i < kBatch; ++i)
         if (i < count)
-          *reinterpret_cast<uint4*>(to + i * (kStep * 128) + (((column ^ (p.rows - left + i * kStep)) & 7) << 4)) = v[i];
+          *reinterpret_cast<uint4*>(to + i * (kStep * 128) +
+                                    (((column ^ (p.rows - left + i * kStep)) & 7) << 4)) = v[i];
       from += kBatch * kStep * RowBytes, to += kBatch * kStep * 128;
     }
   }
@@ -275,8 +281,9 @@ struct Stack {
     if (elect_one()) mbarrier_arrive(&shared->empty[s]);
   }
 
-  // Adds to d[64 weight rows, N] over `stages` stages. For few tokens, where issuing the products takes longer than they do,
-  // the first warpgroup takes the even stages and the second one the odd ones; for many the first one takes all.
+  // Adds to d[64 weight rows, N] over `stages` stages. For few tokens, where issuing the products takes
+  // longer than they do, the first warpgroup takes the even stages and the second one the odd ones; for many
+  // the first one takes all.
   static constexpr int kShares = N <= 16 ? 2 : 1;
   __device__ __forceinline__ void product(float (&d)[N / 2], int stages) {
     const uint64_t a0 = descriptor_k_major(smem_u32(ring)), b0 = descriptor_k_major(smem_u32(xs));
@@ -293,7 +300,8 @@ struct Stack {
 #pragma unroll 1
     for (int turn = 0; turn < stages; turn += kShares) {
       const int now = uniform(at), s = turn + group();
-      const uint64_t a = further(a0, now * (kStackStageBytes >> 4)), b = further(b0, uniform(s) * (2 * N * 128 >> 4));
+      const uint64_t a = further(a0, now * (kStackStageBytes >> 4)),
+                     b = further(b0, uniform(s) * (2 * N * 128 >> 4));
       warp_wait(&shared->full[at], parity);
       wgmma_fence();
 #pragma unroll
@@ -315,13 +323,15 @@ struct Stack {
     advance(stages);
   }
 
-  // The warpgroups exchange halves of their sums over xs, which both have read: each goes on with kOwn blocks of 8 tokens,
-  // from token first_own().
+  // The warpgroups exchange halves of their sums over xs, which both have read: each goes on with kOwn blocks
+  // of 8 tokens, from token first_own().
   static constexpr int kBlocks = N / 8, kOwn = (kBlocks + 1) / 2;
   __device__ int first_own() const { return group() * kOwn * 8; }
   __device__ __forceinline__ void exchange(const float (&d)[N / 2], float (&own)[4 * kOwn]) {
     float4* box = reinterpret_cast<float4*>(xs) + (thread & (kGroup - 1));
-    const auto give = [&](int j) { box[j * kGroup] = make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]); };
+    const auto give = [&](int j) {
+      box[j * kGroup] = make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]);
+    };
     const auto take = [&](int j, int i) {
       const float4 v = kShares == 2 || group() == 1 ? box[j * kGroup] : make_float4(0.f, 0.f, 0.f, 0.f);
       own[4 * i] = d[4 * j] + v.x, own[4 * i + 1] = d[4 * j + 1] + v.y;
@@ -356,7 +366,8 @@ struct Stack {
     if (row < p.rows) {
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        sum += (__uint_as_float(v[i].x) + __uint_as_float(v[i].y)) + (__uint_as_float(v[i].z) + __uint_as_float(v[i].w));
+        sum += (__uint_as_float(v[i].x) + __uint_as_float(v[i].y)) +
+               (__uint_as_float(v[i].z) + __uint_as_float(v[i].w));
       shared->rstd[row] = rsqrt_fast(fmaf(sum, 1.f / kStackWidth, p.eps));
     }
     __syncwarp();
@@ -365,7 +376,8 @@ struct Stack {
   __device__ int statistics_threads() const { return kWorkers + ((p.rows + 31) & ~31); }
 
   // A transposed 8×8 fragment posted as a row of 8 columns per token.
-  __device__ __forceinline__ void post_fragment(uint8_t* to, int row_bytes, int first_token, float a, float b) {
+  __device__ __forceinline__ void post_fragment(uint8_t* to, int row_bytes, int first_token, float a,
+                                                float b) {
     const uint32_t w = never_zero_half2(transpose8(pack2<__nv_bfloat16>(a, b)));
     const int token = first_token + lane / 4;
     if (token < p.rows) post4(to + token * row_bytes + lane % 4 * 4, w);
@@ -375,16 +387,18 @@ struct Stack {
   __device__ int pair() const { return part() * 8 + lane / 4; }
 
   __device__ __forceinline__ void load_angles(float2 (&angle)[2 * kOwn]) const {
-    const float2* from = p.rope + static_cast<size_t>(position) * (kStackHeadDim / 2) + (qkv_tile() & 3) * 32 + pair();
+    const float2* from =
+        p.rope + static_cast<size_t>(position) * (kStackHeadDim / 2) + (qkv_tile() & 3) * 32 + pair();
 #pragma unroll
     for (int i = 0; i < 2 * kOwn; ++i) {
       const int token = first_own() + i / 2 * 8 + lane % 4 * 2 + i % 2;
-      if (qkv_tile() >> 2 <= kStackHeads && token < p.rows) angle[i] = __ldg(from + token * (kStackHeadDim / 2));
+      if (qkv_tile() >> 2 <= kStackHeads && token < p.rows)
+        angle[i] = __ldg(from + token * (kStackHeadDim / 2));
     }
   }
 
-  __device__ __forceinline__ void finish_qkv(const float (&d)[4 * kOwn], const float2 (&angle)[2 * kOwn], float bias_lo,
-                                             float bias_hi, int parity) {
+  __device__ __forceinline__ void finish_qkv(const float (&d)[4 * kOwn], const float2 (&angle)[2 * kOwn],
+                                             float bias_lo, float bias_hi, int parity) {
     const int h = qkv_tile() >> 2;
     uint8_t* to = h < kStackHeads ? at(p.at.query[parity]) + h * (kStackHeadDim * 2)
                                   : at(h == kStackHeads ? p.at.key[parity] : p.at.value[parity]);
@@ -398,18 +412,21 @@ struct Stack {
       const float hi0 = fmaf(d[4 * j + 2], r.x, bias_hi), hi1 = fmaf(d[4 * j + 3], r.y, bias_hi);
       const float2 a0 = angle[2 * j], a1 = angle[2 * j + 1];
       post_fragment(to, row_bytes, block_of, lo0 * a0.x - hi0 * a0.y, lo1 * a1.x - hi1 * a1.y);
-      post_fragment(to + kStackHeadDim, row_bytes, block_of, hi0 * a0.x + lo0 * a0.y, hi1 * a1.x + lo1 * a1.y);
+      post_fragment(to + kStackHeadDim, row_bytes, block_of, hi0 * a0.x + lo0 * a0.y,
+                    hi1 * a1.x + lo1 * a1.y);
     }
   }
 
-  __device__ __forceinline__ void finish_gate_up(const float (&d)[4 * kOwn], float bias_gate, float bias_up, int parity) {
+  __device__ __forceinline__ void finish_gate_up(const float (&d)[4 * kOwn], float bias_gate, float bias_up,
+                                                 int parity) {
     uint8_t* to = at(p.at.hidden[parity]) + (block * 32 + part() * 8) * 2;
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
       const int block_of = first_own() + j * 8;
       const float2 r = *reinterpret_cast<const float2*>(&shared->rstd[block_of + lane % 4 * 2]);
       const float y0 = activate(fmaf(d[4 * j], r.x, bias_gate), p.silu) * fmaf(d[4 * j + 2], r.x, bias_up);
-      const float y1 = activate(fmaf(d[4 * j + 1], r.y, bias_gate), p.silu) * fmaf(d[4 * j + 3], r.y, bias_up);
+      const float y1 =
+          activate(fmaf(d[4 * j + 1], r.y, bias_gate), p.silu) * fmaf(d[4 * j + 3], r.y, bias_up);
       post_fragment(to, kStackMlp * 2, block_of, y0, y1);
     }
   }
@@ -484,7 +501,8 @@ struct Stack {
     for (int i = 0; i < 16; ++i)
       wgmma_ss<kHalf>(s,
                       further(descriptor_k_major(smem_u32(ring)), at_slot[i >> 3] * (kStackStageBytes >> 4) +
-                                                                      (i >> 2 & 1) * (8192 >> 4) + (i & 3) * kDescriptorNextK),
+                                                                      (i >> 2 & 1) * (8192 >> 4) +
+                                                                      (i & 3) * kDescriptorNextK),
                       further(b0, (i >> 2) * (N * 128 >> 4) + (i & 3) * kDescriptorNextK), 1);
     wgmma_commit();
     wgmma_wait<0>();
@@ -535,7 +553,8 @@ struct Stack {
     fence_proxy_async();
     named_barrier_sync(kFirstGroup + group, kGroup);
 
-    const uint64_t b = further(descriptor_k_major(smem_u32(xs + 4 * N * 128)), uniform(group) * (kHalf * 128 >> 4));
+    const uint64_t b =
+        further(descriptor_k_major(smem_u32(xs + 4 * N * 128)), uniform(group) * (kHalf * 128 >> 4));
     const size_t unit = static_cast<size_t>(head() * kStackChunks + chunk()) * p.rows;
     if (part == 0 && lane < 4) {
       uint8_t* extent = at(p.at.extent[parity]) + unit * 8;
@@ -585,7 +604,8 @@ struct Stack {
     constexpr int kCount = kStackChunks / 2;
     const int token = thread >> 2, part = thread >> 1 & 1, odd = thread & 1, column = chunk() * 16 + part * 8;
     const uint32_t step = p.rows * (kStackHeadDim * 2), extent_step = p.rows * 8;
-    uint8_t* sums = at(p.at.weighted) + head() * kStackChunks * step + chunk() * p.rows * 32 + token * 32 + part * 16;
+    uint8_t* sums =
+        at(p.at.weighted) + head() * kStackChunks * step + chunk() * p.rows * 32 + token * 32 + part * 16;
     const uint8_t* extent = at(p.at.extent[parity]) + head() * kStackChunks * extent_step + token * 8;
     sums += odd * step, extent += odd * extent_step;
     if (warp * 8 >= p.rows) return;
@@ -651,8 +671,9 @@ struct Stack {
   struct Vectors {
     float4 gate1, scale2, gate2, next_scale1;
   };
-  __device__ __forceinline__ float4 own_of(const float* vector) const {
-    return vector != nullptr ? __ldg(reinterpret_cast<const float4*>(vector + own_column())) : make_float4(1.f, 1.f, 1.f, 1.f);
+  __device__ __forceinline__ float4 own_of(const float* vector, float otherwise) const {
+    return vector != nullptr ? __ldg(reinterpret_cast<const float4*>(vector + own_column()))
+                             : make_float4(otherwise, otherwise, otherwise, otherwise);
   }
   __device__ int own_row() const { return split() + 8 * ((thread - kGroup) >> 4); }
   __device__ int own_column() const { return tile() * 64 + (thread & 15) * 4; }
@@ -694,7 +715,8 @@ struct Stack {
     pdl_wait();
     position = __ldcg(p.position);
     chunks = (position + p.rows + 63) >> 6;
-    const auto rows16 = [&](uint8_t* to, int row_bytes, int rows, int shift) {  // 2^shift times 16 bytes of every row
+    const auto rows16 = [&](uint8_t* to, int row_bytes, int rows,
+                            int shift) {  // 2^shift times 16 bytes of every row
 #pragma unroll 1
       for (int i = t; i < rows << shift; i += kJanitors)
         clear16(to + (i >> shift) * row_bytes + (i & ((1 << shift) - 1)) * 16);
@@ -708,12 +730,15 @@ struct Stack {
 #pragma unroll 1
       for (int norm = 0; norm < 2; ++norm) {
         const int parity = norm == 0 ? now : before;
-        rows16(at(p.at.normed[norm][parity]) + split() * (kStackWidth * 2) + tile() * 128, 8 * kStackWidth * 2, own_rows, 3);
-        if (t < own_rows) post4(at(p.at.squares[norm][parity]) + ((split() + 8 * t) * kTiles + tile()) * 4, 0);
+        rows16(at(p.at.normed[norm][parity]) + split() * (kStackWidth * 2) + tile() * 128,
+               8 * kStackWidth * 2, own_rows, 3);
+        if (t < own_rows)
+          post4(at(p.at.squares[norm][parity]) + ((split() + 8 * t) * kTiles + tile()) * 4, 0);
       }
       rows16(at(p.at.attended[now]) + (head() * kStackHeadDim + chunk() * 16) * 2, kQueryBytes, p.rows, 1);
       if (has_chunk() && t < p.rows)
-        post8(at(p.at.extent[now]) + (static_cast<size_t>(head() * kStackChunks + chunk()) * p.rows + t) * 8, 0, 0);
+        post8(at(p.at.extent[now]) + (static_cast<size_t>(head() * kStackChunks + chunk()) * p.rows + t) * 8,
+              0, 0);
       rows16(at(p.at.hidden[before]) + block * 64, kStackMlp * 2, p.rows, 2);
       if (has_qkv()) {
         const int h = qkv_tile() >> 2;
@@ -732,8 +757,10 @@ struct Stack {
 
   enum Product { kQkv, kOut, kGateUp, kDown };
 
-  // One product: activations staged, multiplied, finished. After out and down the second warpgroup adds up the slices.
-  __device__ __forceinline__ void multiply(int what, int layer, const StackVectors& v, const Vectors& own, Residual& r) {
+  // One product: activations staged, multiplied, finished. After out and down the second warpgroup adds up
+  // the slices.
+  __device__ __forceinline__ void multiply(int what, int layer, const StackVectors& v, const Vectors& own,
+                                           Residual& r) {
     const int parity = layer & 1;
     const bool whole = what == kQkv || what == kGateUp;
     named_barrier_sync(kFree, kWorkers);
@@ -755,7 +782,8 @@ struct Stack {
     const float* bias = what == kQkv ? v.bias1 : v.bias2;
     if (whole && bias != nullptr) {
       bias += what == kQkv ? (qkv_tile() >> 2) * kStackHeadDim + (qkv_tile() & 3) * 32 : block * 32;
-      bias_lo = __ldg(bias + pair()), bias_hi = __ldg(bias + pair() + (what == kQkv ? kStackHeadDim / 2 : kStackMlp));
+      bias_lo = __ldg(bias + pair()),
+      bias_hi = __ldg(bias + pair() + (what == kQkv ? kStackHeadDim / 2 : kStackMlp));
     }
     float sums[4 * kOwn] = {};
     {
@@ -772,7 +800,8 @@ struct Stack {
     else
       finish_slice(sums, what == kOut ? p.at.partial_out : p.at.partial_down[parity]);
     if (whole || group() == 0) return;
-    add_up(r, what == kOut ? p.at.partial_out : p.at.partial_down[parity], what == kOut ? own.gate1 : own.gate2);
+    add_up(r, what == kOut ? p.at.partial_out : p.at.partial_down[parity],
+           what == kOut ? own.gate1 : own.gate2);
     if (what == kOut) {
       publish(r, 1, parity, own.scale2);
     } else {
@@ -792,7 +821,7 @@ struct Stack {
         const float2 a = unpack2<__nv_bfloat16>(x.x), b = unpack2<__nv_bfloat16>(x.y);
         r = {a.x, a.y, b.x, b.y};
       }
-      publish(r, 0, 0, own_of(shared->vectors[0].scale1));
+      publish(r, 0, 0, own_of(shared->vectors[0].scale1, 0.f));
     }
 #pragma unroll 1
     for (int layer = 0; layer < p.layer_count; ++layer) {
@@ -800,8 +829,8 @@ struct Stack {
       const StackVectors& v = shared->vectors[layer];
       Vectors own{};
       if (group() == 1)
-        own = {own_of(v.gate1), own_of(v.scale2), own_of(v.gate2),
-               own_of(shared->vectors[min(layer + 1, p.layer_count - 1)].scale1)};
+        own = {own_of(v.gate1, 1.f), own_of(v.scale2, 0.f), own_of(v.gate2, 1.f),
+               own_of(shared->vectors[min(layer + 1, p.layer_count - 1)].scale1, 0.f)};
 #pragma unroll 1
       for (int what = kQkv; what <= kDown; ++what) {
         mark(layer, what * 3);
@@ -863,17 +892,18 @@ __device__ __forceinline__ void decoder_stack(const DecoderStackParams& p) {
 
 }  // namespace
 
-#define FLASHRT_STACK(N)                                                            \
-  extern "C" __global__ void __launch_bounds__(kThreads, 1) decoder_stack_n##N( \
-      const __grid_constant__ DecoderStackParams p) {                               \
-    decoder_stack<N>(p);                                                            \
+#define FLASHRT_STACK(N)                                                 \
+  extern "C" __global__ void __launch_bounds__(kThreads, 1)              \
+      decoder_stack_n##N(const __grid_constant__ DecoderStackParams p) { \
+    decoder_stack<N>(p);                                                 \
   }
 FLASHRT_STACK(16)
 FLASHRT_STACK(56)
 FLASHRT_STACK(64)
 
 // bias[n] = Σ w[n, k]·shift[k], once per program; one warp per row.
-extern "C" __global__ void __launch_bounds__(256) decoder_stack_bias(const __grid_constant__ StackBiasParams p) {
+extern "C" __global__ void __launch_bounds__(256)
+    decoder_stack_bias(const __grid_constant__ StackBiasParams p) {
   pdl_launch();
   pdl_wait();
   const int row = blockIdx.x * 8 + threadIdx.x / 32;

@@ -15,11 +15,11 @@ constexpr int kStackHeadDim = 256;  // one key and value head
 constexpr int kStackHeads = 8;
 constexpr int kStackChunks = 16;  // chunks of 64 keys
 constexpr int kStackWidth = 1024, kStackMlp = 4096;
-constexpr int kStackLayers = 24;  // at most
+constexpr int kStackLayers = 24;         // at most
 constexpr int kStackStageBytes = 16384;  // of the weight ring: 64 rows · 128 k
 
-// One layer: the matrices it streams. Boxes are 64 columns · 64 rows with 128-byte swizzle; of qkv and gate_up
-// they interleave 8 rows of either half (a rotary pair; gate and up).
+// One layer: the matrices it streams. Boxes are 64 columns · 64 rows with 128-byte swizzle; of qkv and
+// gate_up they interleave 8 rows of either half (a rotary pair; gate and up).
 struct StackLayer {
   CUtensorMap qkv, out, gate_up, down;
   CUtensorMap keys, values;  // [capacity, 256]
@@ -27,26 +27,26 @@ struct StackLayer {
 
 // One layer at one denoising step; every vector is f32.
 struct StackVectors {
-  const float* scale1;   // [width] norms compute x·rsqrt(mean(x²) + eps)·(1 + scale) + shift
+  const float* scale1;  // [width] norms compute x·rsqrt(mean(x²) + eps)·(1 + scale) + shift; null: 0
   const float* scale2;
-  const float* bias1;    // [2560] qkv·shift, or null without a shift
-  const float* bias2;    // [8192] gate_up·shift, or null
-  const float* gate1;    // [width] of the residual, or null: 1
+  const float* bias1;  // [2560] qkv·shift, or null without a shift
+  const float* bias2;  // [8192] gate_up·shift, or null
+  const float* gate1;  // [width] of the residual, or null: 1
   const float* gate2;
 };
 
 // Hand-off buffers in global memory, in bytes from `exchange`. A word of 0 says "not written yet"; zeros are
 // written as -0. Two of an array alternate between even and odd layers.
 struct StackExchange {
-  size_t normed[2][2];     // [norm][parity] bf16 [rows, width]: x·(1 + scale)
-  size_t squares[2][2];    // [norm][parity] f32 [rows, 16]: Σx² of 64 columns
-  size_t query[2];         // bf16 [rows, 2048], rotated
+  size_t normed[2][2];      // [norm][parity] bf16 [rows, width]: x·(1 + scale)
+  size_t squares[2][2];     // [norm][parity] f32 [rows, 16]: Σx² of 64 columns
+  size_t query[2];          // bf16 [rows, 2048], rotated
   size_t key[2], value[2];  // bf16 [rows, 256]: this step's
-  size_t weighted;         // bf16 [heads, chunks, 16, rows, 16 columns]: sums of values over a chunk of keys
-  size_t extent[2];        // f32 [heads, chunks, rows, 2]: a chunk's largest score, and its sum of weights
-  size_t attended[2];      // bf16 [rows, 2048]
-  size_t hidden[2];        // bf16 [rows, mlp]
-  size_t partial_out;      // f32 [16 tiles, 8 splits, rows, 64]
+  size_t weighted;          // bf16 [heads, chunks, 16, rows, 16 columns]: sums of values over a chunk of keys
+  size_t extent[2];         // f32 [heads, chunks, rows, 2]: a chunk's largest score, and its sum of weights
+  size_t attended[2];       // bf16 [rows, 2048]
+  size_t hidden[2];         // bf16 [rows, mlp]
+  size_t partial_out;       // f32 [16 tiles, 8 splits, rows, 64]
   size_t partial_down[2];
   size_t bytes;
 };
@@ -61,8 +61,8 @@ struct DecoderStackParams {
   int silu;         // 0: gelu_tanh
   int pace;         // clocks between two loads of a stage: a burst of weights would delay the hand-offs
   float eps, score_scale;  // score_scale: softmax scale · log2 e
-  const int* position;  // keys before this step's
-  const float2* rope;   // [positions, 128] (cos, sin)
+  const int* position;     // keys before this step's
+  const float2* rope;      // [positions, 128] (cos, sin)
   const __nv_bfloat16* x;  // [rows, width]
   __nv_bfloat16* y;        // [rows, width]; may alias x
   uint8_t* exchange;
