@@ -172,11 +172,14 @@ Tensors make_tensors(const Case& c, uint32_t seed) {
   if (c.norm) p.norm_scale = make<float>(c.k, seed + 2, .3f);
   if (c.norm >= 2) p.norm_shift = make<float>(c.k, seed + 3, .3f);
   if (c.norm == 3) {
-    std::vector<float> stat(size_t(c.m) * 16, 0.f);
+    std::vector<float> stat(size_t(c.m) * 16 * 2, 0.f);
     const auto x = download(p.x_rows, size_t(c.m) * c.k);
     for (int r = 0; r < c.m; ++r)
-      for (int i = 0; i < c.k; ++i)
-        stat[r * 16 + i % 16] += float(x[size_t(r) * c.k + i]) * float(x[size_t(r) * c.k + i]);
+      for (int i = 0; i < c.k; ++i) {
+        const float v = x[size_t(r) * c.k + i];
+        float* pair = &stat[(i % 16 * size_t(c.m) + r) * 2];
+        pair[0] += v, pair[1] += v * v;
+      }
     float* d;
     CHECK(cudaMalloc(&d, stat.size() * 4));
     CHECK(cudaMemcpy(d, stat.data(), stat.size() * 4, cudaMemcpyHostToDevice));
@@ -256,7 +259,7 @@ double run_case(const Case& c, Tensors& t, const std::vector<double>& ref, const
       poison<<<64, 256>>>(t.k_cache, t.cache_count + kGuard);
       poison<<<64, 256>>>(t.v_cache, t.cache_count + kGuard);
     }
-    if (t.p.stat_out) poison<<<64, 256>>>(t.p.stat_out, size_t(c.m) * stream_stat_slots(t.p));
+    if (t.p.stat_out) poison<<<64, 256>>>(t.p.stat_out, size_t(c.m) * stream_stat_slots(t.p) * 2);
     CHECK(cudaDeviceSynchronize());
     launch(l, nullptr, true);
     CHECK(cudaGetLastError());
@@ -295,17 +298,22 @@ double run_case(const Case& c, Tensors& t, const std::vector<double>& ref, const
               float(res[size_t(r) * c.n + j]) + gate[j] * activate(bias_free(r, j), c.activation));
     if (p.stat_out) {
       const int slots = stream_stat_slots(t.p);
-      const auto stat_got = download(p.stat_out, size_t(c.m) * slots);
-      for (int r = 0; r < c.m; ++r) {
-        double want = 0, got = 0;
-        for (int j = 0; j < c.n; ++j)
-          want += double(float(first_y[size_t(r) * c.n + j])) * float(first_y[size_t(r) * c.n + j]);
-        for (int s = 0; s < slots; ++s) got += stat_got[size_t(r) * slots + s];
-        if (!(std::fabs(got - want) < 1e-4 * want)) {
-          std::printf("  stat row %d: %g, expected %g\n", r, got, want);
-          return -1;
+      const auto stat_got = download(p.stat_out, size_t(c.m) * slots * 2);
+      for (int r = 0; r < c.m; ++r)
+        for (int s = 0; s < slots; ++s) {
+          double sum = 0, squares = 0;
+          for (int j = 64 * s; j < std::min(c.n, 64 * s + 64); ++j) {
+            const double y = float(first_y[size_t(r) * c.n + j]);
+            sum += y, squares += y * y;
+          }
+          const float* got = &stat_got[(size_t(s) * c.m + r) * 2];
+          if (!(std::fabs(got[0] - sum) < 1e-4 * std::sqrt(64 * squares)) ||
+              !(std::fabs(got[1] - squares) < 1e-4 * squares)) {
+            std::printf("  sums of row %d, slot %d: %g %g, expected %g %g\n", r, s, got[0], got[1], sum,
+                        squares);
+            return -1;
+          }
         }
-      }
     }
   } else if (c.epilogue == StreamEpilogue::pair) {
     for (int r = 0; r < c.m; ++r)

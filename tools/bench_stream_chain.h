@@ -285,10 +285,10 @@ struct Chain {
             const int which = kernel - (kernel > 1);
             LinearStreamParams p = problem(which, step, layer);
             const bool produces = which == 1 || which == 3;
-            // The producing tactic must have 32 slots, and the very first kernel has no producer.
+            // The producing tactic must have 16 slots, and the very first kernel has no producer.
             if (plan.stat && produces) p.stat_out = stat;
             if (plan.stat && !produces && step + layer + which > 0 && plan.use[2] && plan.use[4])
-              p.row_stat = stat, p.row_stat_slots = 32;
+              p.row_stat = stat, p.row_stat_slots = 16;
             const StreamLaunch l = plan_linear_stream(p, weights(which, layer), plan.tactic[which], g_encode);
             if (l.error) {
               ok = false;

@@ -69,7 +69,6 @@ const char* invalid(const LinearStreamParams& p, const StreamTactic& t) {
       t.clusters * divide_up(kb, t.splits) < stream_tiles(p, t.row_groups) * divide_up(kb, t.splits))
     return "one stage cannot hold several loads";
   if (t.stages < 2 && divide_up(kb, t.splits) > 1) return "one stage cannot hold several loads";
-  if (p.row_stat != nullptr && p.row_stat_slots % 4 != 0) return "row statistic slots come in multiples of 4";
   LinearStreamParams copy = p;
   if (lay_out(copy, t) > kSharedLimit)
     return "the block's slice of the activations and the ring exceed shared memory: fewer rows or stages, "
@@ -88,7 +87,7 @@ int stream_tiles(const LinearStreamParams& p, int row_groups) {
   return divide_up(p.n, 2 * half);
 }
 
-int stream_stat_slots(const LinearStreamParams& p) { return 2 * stream_tiles(p, 1); }
+int stream_stat_slots(const LinearStreamParams& p) { return stream_tiles(p, 1); }
 
 StreamTactic choose_stream_tactic(const LinearStreamParams& p, int sms) {
   constexpr int kRows[] = {8, 16, 32, 56, 64};

@@ -32,7 +32,7 @@ struct StreamLaunch {
 // Row tiles of the weights; 0 when the epilogue's structure does not fit tiles of this size.
 int stream_tiles(const LinearStreamParams& problem, int row_groups);
 
-// Row statistic slots that a residual launch writes per row: one per 32 columns.
+// Row statistic slots that a residual launch writes per row: one per 64 columns.
 int stream_stat_slots(const LinearStreamParams& problem);
 
 // The default choice for a device with `sms` multiprocessors.

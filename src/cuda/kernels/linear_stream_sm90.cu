@@ -251,15 +251,19 @@ __device__ __forceinline__ void stream_linear(const LinearStreamParams& p) {
         reinterpret_cast<const float*>(smem + p.slots_at + buffer * splits * source_bytes),
         p.pairs_max * kFeatures * 2, splits, &bars->slots_full[buffer],
         static_cast<uint32_t>(local >> 1 & 1)};
-    constexpr int kBatch = N <= 16 ? 1 : 2;
+    constexpr bool kSums = Mode == StreamEpilogue::residual;  // a warp takes both halves of a row's 64 columns
+    constexpr int kBatch = N <= 16 && !kSums ? 1 : 2;
+    const int apart = kSums ? 1 : finishers;
 #pragma unroll 1
-    for (int unit = ewarp; unit < units; unit += finishers * kBatch) {
+    for (int unit = kSums ? kBatch * ewarp : ewarp; unit < units; unit += finishers * kBatch) {
       Unit work[kBatch];
+      float value[kBatch];
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) work[i].request(p, tile, unit + i * finishers, units, rank);
+      for (int i = 0; i < kBatch; ++i) work[i].request(p, tile, unit + i * apart, units, rank);
       partials.wait();
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) work[i].finish(p, tile, unit + i * finishers, partials);
+      for (int i = 0; i < kBatch; ++i) value[i] = work[i].finish(p, partials);
+      if constexpr (kSums) work[0].store_sums(p, tile, value[0], value[1]);
     }
     if (tile + 2 * p.clusters < p.tiles && pairs_owned > 0) {  // the buffer will be used again
       named_barrier_sync(2, kEpilogueWarps * 32);

@@ -103,19 +103,18 @@ struct FinishUnit {
     }
   }
 
-  __device__ __forceinline__ void finish(const LinearStreamParams& p, int tile, int unit,
-                                         const Partials& partials) {
-    float square = 0.f;
-    if (live) square = finish_values(p, partials.sum(at), kPaired ? partials.sum(at + 2 * Half) : 0.f);
-    if constexpr (Mode == StreamEpilogue::residual) {
-      if (p.stat_out != nullptr && valid) {
-        square = warp_sum(square);
-        if (lane_id() == 0) p.stat_out[(row * p.tiles + tile) * kUnits + unit % kUnits] = square;
-      }
-    }
+  // Returns the rounded value of a residual output.
+  __device__ __forceinline__ float finish(const LinearStreamParams& p, const Partials& partials) {
+    return live ? finish_values(p, partials.sum(at), kPaired ? partials.sum(at + 2 * Half) : 0.f) : 0.f;
   }
 
-  // Returns the square of a residual output.
+  // Residual: what this lane wrote of the row in the tile's 64 columns; a warp has one row.
+  __device__ __forceinline__ void store_sums(const LinearStreamParams& p, int tile, float a, float b) {
+    if (p.stat_out == nullptr || !valid) return;
+    const float sum = warp_sum(a + b), squares = warp_sum(fmaf(a, a, b * b));
+    if (lane_id() == 0) reinterpret_cast<float2*>(p.stat_out)[tile * p.m + row] = make_float2(sum, squares);
+  }
+
   __device__ __forceinline__ float finish_values(const LinearStreamParams& p, float lo, float hi) {
     lo += bias[0];
     if constexpr (Mode == StreamEpilogue::plain) {
@@ -123,7 +122,7 @@ struct FinishUnit {
     } else if constexpr (Mode == StreamEpilogue::residual) {
       const __nv_bfloat16 v = __float2bfloat16_rn(fmaf(gate, stream_activate(lo, p.activation), old));
       *y = v;
-      return __bfloat162float(v) * __bfloat162float(v);
+      return __bfloat162float(v);
     } else {
       hi += bias[1];
       if constexpr (Mode == StreamEpilogue::pair) {

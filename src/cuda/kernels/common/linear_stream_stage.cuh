@@ -52,31 +52,36 @@ __device__ __forceinline__ uint32_t normalise2(uint32_t x, float rstd, float sx,
   return pack2<__nv_bfloat16>(fmaf(f.x * rstd, sx, bx), fmaf(f.y * rstd, sy, by));
 }
 
-// rstd[row] of all rows, once per block: from the producer's partial sums (some lanes per row), or from the
-// rows themselves (slow: x is read twice). Every block reads the same few lines at the same moment, so as
-// seldom as possible.
-template <int Warps, int LanesPerRow>
+// rstd[row] of all rows, once per block: from the producer's sums (neighbouring lanes take neighbouring rows, some
+// lanes per row share the slots), or from the rows themselves (slow: x is read twice). Every block reads the same
+// few lines at the same moment, so as seldom as possible.
+template <int Warps, int SlotLanes>
 __device__ __forceinline__ void row_statistics(const LinearStreamParams& p, float* rstd, int warp) {
   const int lane = lane_id();
   if (p.row_stat != nullptr) {
-    constexpr int kRows = 32 / LanesPerRow;
-    const int row = warp * kRows + lane / LanesPerRow;
+    constexpr int kRows = 32 / SlotLanes, kLoads = 16 / SlotLanes;
+    const int row = warp * kRows + lane % kRows;
     if (warp * kRows >= p.m) return;
-    const int slots = row < p.m ? p.row_stat_slots : 0;
-    const float* stat = p.row_stat + row * p.row_stat_slots;
     float s = 0.f;
 #pragma unroll 1
-    for (int i = lane % LanesPerRow * 4; i < p.row_stat_slots; i += 8 * LanesPerRow) {
-      float4 a = make_float4(0.f, 0.f, 0.f, 0.f), b = a;
-      if (i < slots) a = __ldcg(reinterpret_cast<const float4*>(stat + i));
-      if (i + 4 * LanesPerRow < slots)
-        b = __ldcg(reinterpret_cast<const float4*>(stat + i + 4 * LanesPerRow));
-      s += ((a.x + a.y) + (a.z + a.w)) + ((b.x + b.y) + (b.z + b.w));
+    for (int first = lane / kRows; first < p.row_stat_slots; first += 16) {
+      float v[kLoads];
+#pragma unroll
+      for (int j = 0; j < kLoads; ++j) {
+        const int slot = first + j * SlotLanes;
+        v[j] = row < p.m && slot < p.row_stat_slots ? __ldcg(p.row_stat + (slot * p.m + row) * 2 + 1) : 0.f;
+      }
+#pragma unroll
+      for (int step = kLoads / 2; step > 0; step /= 2) {
+#pragma unroll
+        for (int j = 0; j < step; ++j) v[j] += v[j + step];
+      }
+      s += v[0];
     }
     __syncwarp();
 #pragma unroll
-    for (int o = 1; o < LanesPerRow; o *= 2) s += __shfl_xor_sync(0xffffffffu, s, o);
-    if (lane % LanesPerRow == 0) rstd[row] = rsqrt_approx(fmaf(s, p.inv_k, p.eps));
+    for (int o = kRows; o < 32; o *= 2) s += __shfl_xor_sync(0xffffffffu, s, o);
+    if (lane < kRows) rstd[row] = rsqrt_approx(fmaf(s, p.inv_k, p.eps));
   } else {
 #pragma unroll 1
     for (int row = warp; row < p.m; row += Warps) {
@@ -119,7 +124,7 @@ __device__ __forceinline__ void stage_normalised(const LinearStreamParams& p, in
         src += stride;
       }
       if (!known) {
-        row_statistics<Warps, (N <= 16 ? 16 : 4)>(p, rstd, warp);
+        row_statistics<Warps, (N <= 16 ? 2 : 1)>(p, rstd, warp);
         named_barrier_sync(3, Warps * 32);
         known = true;
       }
