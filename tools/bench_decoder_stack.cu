@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cuda/decoder_stack.h"
+#include "cuda/kernels/decoder_stack_bias_sm90.cu"
 #include "cuda/kernels/decoder_stack_sm90.cu"
 
 using namespace flashrt;

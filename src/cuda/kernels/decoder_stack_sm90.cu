@@ -3,23 +3,29 @@
 // through L2.
 //
 // A layer is five products and two merges:
-//   qkv        40 blocks   one 64-row tile of weights each, all of k; rotation; queries, keys and values of
-//   this step attention  8 heads · chunks of 64 keys, one each; the keys of the prefix come through the
-//   weight ring merge      128 blocks  16 columns of a head each, over all chunks out        128 blocks  64
-//   columns of the residual stream · 1/8 of k; then each adds up 1/8 of a tile's rows gate-up    128 blocks
-//   32 hidden columns each, all of k; activation · up down       like out
-// Readers wait for the data itself: a word of 0 is "not written yet" (zeros are written as -0), so a hand-off
-// is one store and one load. Buffers are cleared when every reader is known to be done:
-//   * what one thread reads (`partial`, `weighted`) that thread clears at once;
-//   * the rest alternates by layer and is cleared by its writers' block while gate-up multiplies. There every
-//   block has
-//     read all of the second norm's output, which depends on everything before it in this layer.
-// Three warps with nothing else to do clear and then fences, for the whole block; what the residual stream
-// publishes after the layer waits for that fence, and whoever writes a cleared word again depends on it. All
-// sums have a fixed order: results do not vary from run to run.
+//   - qkv: 40 blocks, a 64-row tile of weights each, all of k; rotation;
+//   - attention: 8 heads times chunks of 64 keys; keys of the prefix come through the weight ring;
+//   - merge: 16 columns of a head per block, over all chunks;
+//   - out: 64 columns of the residual stream, an eighth of k per block; then each adds up an eighth of
+//     the rows of its tile;
+//   - gate-up: 32 hidden columns per block, all of k; activation times up;
+//   - down: like out.
+//
+// Readers wait for the data itself (handoff.cuh). Buffers are cleared when every reader is known to be done:
+//   - what one thread reads (`partial`, `weighted`), that thread clears at once;
+//   - the rest alternates by layer and is cleared by its writers' block while gate-up multiplies. There every
+//     block has read all of the second norm's output, which depends on everything before it in this layer.
+//
+// Three warps with nothing else to do clear and then fence, for the whole block. What the residual stream
+// publishes after the layer waits for that fence, and whoever writes a cleared word again depends on it.
+//
+// All sums have a fixed order: results do not vary from run to run.
 #include "cuda/kernels/common/decoder_stack_params.h"
+#include "cuda/kernels/common/handoff.cuh"
 #include "cuda/kernels/common/pdl.cuh"
+#include "cuda/kernels/common/stack_math.cuh"
 #include "cuda/kernels/common/tma.cuh"
+#include "cuda/kernels/common/uniform.cuh"
 #include "cuda/kernels/common/wgmma.cuh"
 
 namespace flashrt {
@@ -40,116 +46,6 @@ struct Shared {
 struct Softmax {                 // lies in the staged activations, which attention fills by a third
   float top[4][64], sum[4][64];  // by warp and token
 };
-
-// ---- hand-off through L2 ----
-
-__device__ __forceinline__ uint4 peek16(const void* p) {
-  uint4 v;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p)
-               : "memory");
-  return v;
-}
-__device__ __forceinline__ uint2 peek8(const void* p) {
-  uint2 v;
-  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
-  return v;
-}
-
-// A block that waits for seconds waits for ever: better an error than a hung device.
-struct Patience {
-  int left = 1 << 23;
-  __device__ __forceinline__ void spend() {
-    if (--left == 0) __trap();
-  }
-};
-
-__device__ __forceinline__ uint32_t never_zero_half2(uint32_t w) { return w != 0 ? w : 0x80008000u; }
-__device__ __forceinline__ uint32_t never_zero(float v) {
-  const uint32_t w = __float_as_uint(v);
-  return w != 0 ? w : 0x80000000u;
-}
-__device__ __forceinline__ void post4(void* p, uint32_t v) {
-  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
-}
-__device__ __forceinline__ void post8(void* p, uint32_t a, uint32_t b) {
-  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(p), "r"(a), "r"(b) : "memory");
-}
-__device__ __forceinline__ void post16(void* p, uint4 v) {
-  asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z),
-               "r"(v.w)
-               : "memory");
-}
-__device__ __forceinline__ void clear16(void* p) { post16(p, make_uint4(0, 0, 0, 0)); }
-
-// 0 when any word is.
-__device__ __forceinline__ uint32_t least(uint4 v) { return __vimin3_u32(min(v.x, v.y), v.z, v.w); }
-
-// Loads `Count` packets, of which the first `count` are wanted, until all of them have been written. The
-// loads of one round are in flight together. Where blocks ask for much, one lane asks first (`Knock`) until
-// there is an answer: 128 blocks that ask for everything again and again would keep L2 busy with nothing
-// else.
-template <bool Knock, int Count, class Address>
-__device__ __forceinline__ void fetch(uint4 (&v)[Count], int count, Address&& address) {
-  Patience patience;
-  if constexpr (Knock) {
-    if (count > 0 && lane_id() == 0)
-      while (least(peek16(address(0))) == 0) patience.spend();
-    __syncwarp();
-  }
-  while (true) {
-    uint32_t written = ~0u;
-#pragma unroll
-    for (int i = 0; i < Count; ++i)
-      if (i < count) v[i] = peek16(address(i));
-#pragma unroll
-    for (int i = 0; i < Count; ++i)
-      if (i < count) written = min(written, least(v[i]));
-    if (__all_sync(0xffffffffu, written != 0)) break;
-    patience.spend();
-  }
-}
-
-// ---- small things ----
-
-// Tells the compiler that a value is the same in all lanes, so that descriptors are computed once per warp:
-// per thread, computing them takes longer than the product.
-__device__ __forceinline__ int uniform(int v) { return __shfl_sync(0xffffffffu, v, 0); }
-
-// A descriptor `by` units of 16 bytes further on, in 32 bits: a carry would cost more than the product.
-__device__ __forceinline__ uint64_t further(uint64_t descriptor, uint32_t by) {
-  const uint32_t low = static_cast<uint32_t>(descriptor) + by;
-  return (descriptor & 0xffffffff00000000ull) | low;
-}
-
-// The same for a whole warp, as far as the compiler can see: it serialises products behind loops that might
-// diverge.
-__device__ __forceinline__ void warp_wait(Mbarrier* bar, uint32_t parity) {
-  while (!__all_sync(0xffffffffu, mbarrier_test(bar, parity))) {
-  }
-}
-
-__device__ __forceinline__ uint32_t transpose8(uint32_t v) {
-  uint32_t r;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
-  return r;
-}
-__device__ __forceinline__ float exp2_approx(float v) {
-  float r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r;
-}
-__device__ __forceinline__ float rsqrt_fast(float v) {
-  float r;
-  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r;
-}
-__device__ __forceinline__ float activate(float v, bool silu) {
-  const float u = silu ? v : 1.5957691216f * v * fmaf(0.044715f * v, v, 1.f);
-  return __fdividef(v, 1.f + __expf(-u));
-}
-__device__ __forceinline__ float round_bf16(float v) { return __bfloat162float(__float2bfloat16_rn(v)); }
 
 // One block's part of the stack. `thread` counts within the two computing warpgroups.
 template <int N>
@@ -262,7 +158,8 @@ struct Stack {
     for (int left = p.rows - own; left > 0; left -= kBatch * kStep) {
       const int count = (left + kStep - 1) / kStep;
       uint4 v[kBatch];
-      fetch<(N > 16 || Shift > 5)>(v, count, [&](int i) { return from + i * (kStep * RowBytes); });
+      fetch(v, count, (N > 16 || Shift > 5) && left == p.rows - own,
+            [&](int i) { return from + i * (kStep * RowBytes); });
 #pragma unroll
       for (int i = 0; i < kBatch; ++i)
         if (i < count)
@@ -361,7 +258,7 @@ struct Stack {
     if (row - lane >= p.rows) return;  // a warp that waits for nothing must not run ahead
     uint4 v[4];
     const uint8_t* from = at(squares) + row * 64;
-    fetch<true>(v, row < p.rows ? 4 : 0, [&](int i) { return from + i * 16; });
+    fetch(v, row < p.rows ? 4 : 0, true, [&](int i) { return from + i * 16; });
     float sum = 0.f;
     if (row < p.rows) {
 #pragma unroll
@@ -472,7 +369,7 @@ struct Stack {
       const uint8_t *k = at(p.at.key[parity]) + token * kKeyBytes + column * 16,
                     *values_of = at(p.at.value[parity]) + token * kKeyBytes + column * 16;
       const int count = row + 8 < 64 && token + 8 < p.rows ? 4 : token < p.rows ? 2 : 0;
-      fetch<false>(v, count, [&](int i) { return (i & 1 ? values_of : k) + (i >> 1) * (8 * kKeyBytes); });
+      fetch(v, count, false, [&](int i) { return (i & 1 ? values_of : k) + (i >> 1) * (8 * kKeyBytes); });
       put(row, v[0], v[1]);
       if (row + 8 < 64) put(row + 8, v[2], v[3]);
     }
@@ -696,7 +593,7 @@ struct Stack {
     uint8_t* from = partial(which) + row * 256 + (thread & 15) * 16;
     const size_t step = static_cast<size_t>(p.rows) * 256;
     uint4 v[kStackSplits];
-    fetch<false>(v, row < p.rows ? kStackSplits : 0, [&](int i) { return from + i * step; });
+    fetch(v, row < p.rows ? kStackSplits : 0, false, [&](int i) { return from + i * step; });
     if (row >= p.rows) return;
     float sum[4] = {};
 #pragma unroll
@@ -900,19 +797,5 @@ __device__ __forceinline__ void decoder_stack(const DecoderStackParams& p) {
 FLASHRT_STACK(16)
 FLASHRT_STACK(56)
 FLASHRT_STACK(64)
-
-// bias[n] = Σ w[n, k]·shift[k], once per program; one warp per row.
-extern "C" __global__ void __launch_bounds__(256)
-    decoder_stack_bias(const __grid_constant__ StackBiasParams p) {
-  pdl_launch();
-  pdl_wait();
-  const int row = blockIdx.x * 8 + threadIdx.x / 32;
-  if (row >= p.n) return;
-  const __nv_bfloat16* w = p.w + static_cast<size_t>(row) * p.k;
-  float sum = 0.f;
-  for (int k = lane_id(); k < p.k; k += 32) sum = fmaf(__bfloat162float(w[k]), p.shift[k], sum);
-  for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
-  if (lane_id() == 0) p.bias[row] = sum;
-}
 
 }  // namespace flashrt
