@@ -14,8 +14,8 @@ namespace flashrt {
 
 class Tokenizer {
  public:
-  // A file, or a directory that holds `tokenizer.json`, `tokenizer.model`, or `vocab.json` and `merges.txt`. A
-  // `tokenizer_config.json` beside it names the special tokens.
+  // A file, or a directory that holds `tokenizer.json`, `tokenizer.model`, or `vocab.json` and `merges.txt`.
+  // A `tokenizer_config.json` beside it names the special tokens.
   static Tokenizer load(const std::string& path);
   // From memory; `source` names the bytes in messages.
   static Tokenizer from_sentencepiece(std::string_view bytes, const std::string& source);

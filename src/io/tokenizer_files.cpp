@@ -20,10 +20,10 @@ constexpr JsonLimits kLimits{.bytes = 64 << 20, .depth = 32};
 // Words of both: contractions, runs of letters, digits or other marks, spaces.
 constexpr const char* kGpt2 = R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":)";
 constexpr const char* kQwen2 =
-    R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","behavior":)"
-    R"("Isolated","pattern":{"Regex":"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| )"
-    R"(?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},{"type":"ByteLevel","use_regex":false,)"
-    R"("add_prefix_space":)";
+    R"("normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[)"
+    R"({"type":"Split","behavior":"Isolated","pattern":{"Regex":")"
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*)"
+    R"(|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},{"type":"ByteLevel","use_regex":false,"add_prefix_space":)";
 
 struct Added {
   std::string content;

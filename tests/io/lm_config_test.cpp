@@ -120,7 +120,8 @@ TEST(LmConfig, Experts) {
 
 TEST(LmConfig, Gpt2) {
   const auto gpt2 = [](const std::string& more) {
-    return R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 12, "n_head": 3, "n_positions": 16, "vocab_size": 50)" +
+    return R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 12, "n_head": 3, "n_positions": 16,
+               "vocab_size": 50)" +
            more + "}";
   };
   const LmConfig c = read(gpt2(R"(, "n_inner": null, "eos_token_id": 49)"));
@@ -136,7 +137,8 @@ TEST(LmConfig, Gpt2) {
                  {"scale_attn_by_inverse_layer_idx", "false"});
   expect_refused(gpt2(R"(, "scale_attn_weights": false)"), {"scale_attn_weights", "true"});
   expect_refused(
-      R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 10, "n_head": 3, "n_positions": 16, "vocab_size": 5})",
+      R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 10, "n_head": 3, "n_positions": 16,
+          "vocab_size": 5})",
       {"n_head", "divisor of n_embd, 10"});
   expect_refused(R"({"model_type": "gpt2", "n_layer": "two"})", {"n_layer", "two"});
 }
