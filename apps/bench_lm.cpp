@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "apps/generate.h"
 #include "base/philox.h"
 #include "base/threads.h"
 #include "io/lm_checkpoint.h"
@@ -102,12 +103,19 @@ class RandomWeights {
   std::vector<uint16_t> values_, ones_;
 };
 
-// Bytes that one token reads at a context of `keys`, weights and cache in two bytes a value.
-double bytes_per_token(const LmConfig& c, double keys) {
+// Bits of a weight with its share of scales.
+double bits_per_weight(const std::string& format) {
+  if (format.empty()) return 16;
+  return format == "int4" ? 4 + 16. / 128 : format == "nvfp4" ? 4 + 8. / 16 : 8;
+}
+
+// Bytes that one token reads at a context of `keys`; cache, router and output matrix in two bytes a value.
+double bytes_per_token(const LmConfig& c, double keys, const std::string& format) {
   const double q = double(c.heads * c.head_dim), kv = double(c.kv_heads * c.head_dim), n = double(c.width);
-  const double mlp =
-      3 * double(c.mlp) * n * double(c.experts > 0 ? c.experts_used : 1) + double(c.experts) * n;
-  return 2 * (double(c.layers) * (n * (q + 2 * kv) + n * q + mlp + 2 * keys * kv) + double(c.vocab) * n);
+  const double mlp = 3 * double(c.mlp) * n * double(c.experts > 0 ? c.experts_used : 1);
+  const double matrices = double(c.layers) * (n * (q + 2 * kv) + n * q + mlp);
+  return matrices * bits_per_weight(format) / 8 +
+         2 * (double(c.layers) * (double(c.experts) * n + 2 * keys * kv) + double(c.vocab) * n);
 }
 
 std::vector<int32_t> random_ids(int64_t count, int64_t vocab) {
@@ -134,6 +142,7 @@ void LmBenchOptions::add_to(CLI::App& app) {
   app.add_option("--prompt", prompt, "Language models: tokens before the timed ones")
       ->check(CLI::Range(1, 1 << 20));
   app.add_option("--tokens", tokens, "Language models: timed tokens")->check(CLI::Range(2, 1 << 20));
+  add_weight_format(app, weights);
 }
 
 bool is_language_model(const NetworkOptions& network) {
@@ -158,15 +167,19 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
     source = [random = std::make_shared<RandomWeights>(config)](const std::string& name) {
       return (*random)(name);
     };
+    if (!options.weights.empty()) {
+      source = encoded_weights(std::move(source), config, parse_weight_format(options.weights));
+    }
   } else {
     checkpoint = std::make_unique<LmCheckpoint>(load_lm_checkpoint(network.checkpoint));
     config = checkpoint->config;
-    source = lm_weights(*checkpoint);
+    source = lm_weights(*checkpoint, options.weights);
   }
   const auto backend = device.open();
   const int64_t context = std::max<int64_t>(options.prompt + options.tokens, 2048) + 16;
   LmEngine engine(config, source, backend, context, device.runner_options());
   nlohmann::json report{{"network", network.random.empty() ? network.checkpoint : "random " + network.random},
+                        {"weights", options.weights.empty() ? "as stored" : options.weights},
                         {"device", backend->name()},
                         {"precision", name_of(backend->compute())}};
   for (const int64_t length : {int64_t{1}, int64_t{128}, int64_t{512}, int64_t{2048}}) {
@@ -194,7 +207,8 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
   }
   const double mean = ms_since(begin) / double(options.tokens);
   const double floor =
-      1e3 * bytes_per_token(config, double(options.prompt) + double(options.tokens) / 2) / kBandwidth;
+      1e3 * bytes_per_token(config, double(options.prompt) + double(options.tokens) / 2, options.weights) /
+      kBandwidth;
   const Percentiles p = percentiles(ms);
   report["decode"] = {{"from_context", options.prompt},
                       {"tokens", options.tokens},
@@ -214,8 +228,8 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
     print_json(report);
     return 0;
   }
-  fmt::print("{}, {} on {}\n", report["network"].get<std::string>(), name_of(backend->compute()),
-             backend->name());
+  fmt::print("{}, weights {}, {} on {}\n", report["network"].get<std::string>(),
+             report["weights"].get<std::string>(), name_of(backend->compute()), backend->name());
   for (const auto& row : report["first_token"])
     fmt::print("first token after {:>5} tokens  {:8.2f} ms  ({:.0f} tokens/s)\n",
                row["prompt"].get<int64_t>(), row["ms"].get<double>(), row["tokens_per_s"].get<double>());

@@ -7,6 +7,7 @@ namespace flashrt::apps {
 
 struct LmBenchOptions {
   int64_t prompt = 128, tokens = 1024;  // decoding is timed from `prompt` tokens on
+  std::string weights;                  // a packed format, or empty: as they are
   void add_to(CLI::App& app);
 };
 

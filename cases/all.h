@@ -21,5 +21,6 @@ std::vector<Case> image_patches_cases();
 std::vector<Case> time_embedding_cases();
 std::vector<Case> euler_step_cases();
 std::vector<Case> flow_step_cases();
+std::vector<Case> packed_cases();
 
 }  // namespace flashrt

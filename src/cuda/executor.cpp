@@ -163,6 +163,9 @@ void Executor::select(const ExecutorOptions& options) {
     if (selected[i]->workspace != nullptr) workspace += aligned(selected[i]->workspace(problem));
     const size_t first = launches_.size();
     selected[i]->launch(problem, launches_);
+    for (size_t j = std::max<size_t>(first, 1); j < launches_.size(); ++j) {
+      if (launches_[j - 1].must_end) launches_[j].dependent = false;
+    }
     of_line_.emplace_back(first, launches_.size());
   }
 }

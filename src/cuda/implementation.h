@@ -56,6 +56,7 @@ struct Launch {
   unsigned shared_bytes = 0;
   dim3 cluster{0};                  // cluster dimensions; x = 0: launched without clusters
   bool dependent = true;            // may start before the previous launch ends (PDL); it then waits itself
+  bool must_end = false;            // the next launch starts behind its end: writes what others read as weights, unwaited
   bool cooperative = false;         // its blocks wait for each other: all of them or none are on the device
   std::vector<std::byte> params;    // the kernel's argument, and a second one where a kernel has two
   std::vector<std::byte> more_params;

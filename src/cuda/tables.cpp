@@ -19,6 +19,7 @@
 #include "ops/rope.h"
 #include "ops/split.h"
 #include "ops/time_embedding.h"
+#include "ops/unpack.h"
 
 namespace flashrt::cuda {
 
@@ -47,6 +48,7 @@ std::span<const Implementation> implementations(const OpDef& op) {
       {&kTimeEmbeddingOp, time_embedding_table},
       {&kEulerStepOp, euler_step_table},
       {&kFlowStepOp, flow_step_table},
+      {&kUnpackOp, unpack_table},
   };
   for (const Row& row : rows) {
     if (row.op == &op) return row.table();

@@ -24,5 +24,6 @@ std::span<const Implementation> image_patches_table();
 std::span<const Implementation> time_embedding_table();
 std::span<const Implementation> euler_step_table();
 std::span<const Implementation> flow_step_table();
+std::span<const Implementation> unpack_table();
 
 }  // namespace flashrt::cuda

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "cuda/packed_layout.h"
 
 namespace flashrt::cuda {
 
@@ -42,29 +43,44 @@ void convert_row(const Weight::Part& part, int64_t row, int64_t cols, DType dtyp
 }  // namespace
 
 void WeightStore::copy_rows(const Weight::Part& part, int64_t cols, DType dtype, std::byte* to) {
-  const int64_t stride = weight_stride(cols);
-  const size_t row_bytes = size_t(stride) * size_of(dtype);
-  if (row_bytes > kStagingBytes) fail("a weight row of {} elements is too wide", cols);
-  const int64_t rows_at_once = int64_t(kStagingBytes / row_bytes);
-  for (int64_t row = 0; row < part.rows; row += rows_at_once) {
+  const size_t row_bytes = size_t(weight_stride(cols)) * size_of(dtype), used = size_t(cols) * size_of(dtype);
+  send(part.rows, row_bytes, to, [&](int64_t first, int64_t count, std::byte* host) {
+    for (int64_t r = 0; r < count; ++r, host += row_bytes) {
+      convert_row(part, first + r, cols, dtype, host);
+      std::memset(host + used, 0, row_bytes - used);
+    }
+  });
+}
+
+// Sends what `fill(item, count, to)` writes, `items` of `item_bytes` each.
+void WeightStore::send(int64_t items, size_t item_bytes, std::byte* to,
+                       const std::function<void(int64_t, int64_t, std::byte*)>& fill) {
+  if (item_bytes > kStagingBytes) fail("{} bytes of a weight are too many at once", item_bytes);
+  const int64_t at_once = int64_t(kStagingBytes / item_bytes);
+  for (int64_t first = 0; first < items; first += at_once) {
     Staging& staging = staging_[next_++ % kStagingCount];
     checked(cudaEventSynchronize(staging.done));
     auto* host = static_cast<std::byte*>(staging.memory.get());
-    const int64_t count = std::min(rows_at_once, part.rows - row);
-    parallel_for(count, std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(cols, 1)),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t r = begin; r < end; ++r) {
-                     convert_row(part, row + r, cols, dtype, host + size_t(r) * row_bytes);
-                     const size_t used = size_t(cols) * size_of(dtype);
-                     std::memset(host + size_t(r) * row_bytes + used, 0, row_bytes - used);
-                   }
-                 });
-    const size_t bytes = size_t(count) * row_bytes;
-    checked(cudaMemcpyAsync(to + size_t(row) * row_bytes, host, bytes, cudaMemcpyHostToDevice, stream_));
+    const int64_t count = std::min(at_once, items - first);
+    parallel_for(count, std::max<int64_t>(1, (1 << 16) / int64_t(item_bytes)), [&](int64_t begin, int64_t end) {
+      fill(first + begin, end - begin, host + size_t(begin) * item_bytes);
+    });
+    const size_t bytes = size_t(count) * item_bytes;
+    checked(cudaMemcpyAsync(to + size_t(first) * item_bytes, host, bytes, cudaMemcpyHostToDevice, stream_));
     checked(cudaEventRecord(staging.done, stream_));
     bytes_ += bytes;
     if (bytes_done_ && bytes_ - reported_ > (size_t{64} << 20)) bytes_done_(reported_ = bytes_);
   }
+}
+
+void WeightStore::copy_packed(const Weight& weight, std::byte* to) {
+  const PackedLayout layout = packed_layout(weight);
+  send(layout.tiles, layout.tile_bytes, to, [&](int64_t first, int64_t count, std::byte* host) {
+    pack_tiles(weight, layout, first, count, host);
+  });
+  if (layout.bytes == layout.row_scale_at) return;
+  send(1, layout.bytes - layout.row_scale_at, to + layout.row_scale_at,
+       [&](int64_t, int64_t, std::byte* host) { pack_row_scales(weight, layout, host); });
 }
 
 void* WeightStore::upload(const Weight& weight, DType dtype) {
@@ -81,6 +97,11 @@ void* WeightStore::upload(const Weight& weight, DType dtype) {
       staging.memory = allocate_pinned(kStagingBytes);
       checked(cudaEventCreateWithFlags(&staging.done, cudaEventDisableTiming));
     }
+  }
+  if (dtype == DType::u8 && weight.format()) {
+    memory = allocate(packed_layout(weight).bytes, weight.name.c_str());
+    copy_packed(weight, static_cast<std::byte*>(memory.get()));
+    return memory.get();
   }
   const size_t row_bytes = size_t(weight_stride(weight.shape.cols)) * size_of(dtype);
   // 128 bytes beyond the end: kernels may fetch whole vectors past the last row.

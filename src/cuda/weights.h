@@ -15,8 +15,8 @@ class WeightStore {
   // `bytes_done` is told of progress, in bytes uploaded so far.
   explicit WeightStore(std::function<void(size_t)> bytes_done = {}) : bytes_done_(std::move(bytes_done)) {}
 
-  // The device copy of `weight` as `dtype`, rows at weight_stride(cols) elements; uploaded when first asked
-  // for.
+  // The device copy of `weight` as `dtype`, rows at weight_stride(cols) elements, packed formats (u8) as
+  // packed_layout.h says; uploaded when first asked for.
   void* upload(const Weight& weight, DType dtype);
   void finish();  // waits for the uploads and frees the staging buffers
   size_t bytes() const { return bytes_; }
@@ -26,6 +26,9 @@ class WeightStore {
     Memory memory;
     cudaEvent_t done = nullptr;
   };
+  void send(int64_t items, size_t item_bytes, std::byte* to,
+            const std::function<void(int64_t first, int64_t count, std::byte* host)>& fill);
+  void copy_packed(const Weight& weight, std::byte* to);
   void copy_rows(const Weight::Part& part, int64_t cols, DType dtype, std::byte* to);
 
   std::map<std::string, Memory> held_;

@@ -156,6 +156,28 @@ int Packed::code(int64_t row, int64_t col) const {
   return byte_at(from, col / 2) >> (col % 2 * 4) & 15;
 }
 
+void Packed::read_codes(int64_t row, uint8_t* out) const {
+  if (order != Order::rows) {
+    for (int64_t c = 0; c < cols; ++c) out[c] = uint8_t(code(row, c));
+    return;
+  }
+  const auto* from = reinterpret_cast<const uint8_t*>(codes + row * code_stride);
+  if (bits_of(format) == 8) {
+    const uint8_t flip = format == Format::int8 && !biased ? 0x80 : 0;
+    for (int64_t c = 0; c < cols; ++c) out[c] = from[c] ^ flip;
+    return;
+  }
+  for (int64_t c = 0; c + 1 < cols; c += 2) out[c] = from[c / 2] & 15, out[c + 1] = from[c / 2] >> 4;
+  if (cols % 2 != 0) out[cols - 1] = from[cols / 2] & 15;
+}
+
+bool Packed::regular() const {
+  if (group_of != nullptr) return false;
+  if (bits_of(format) == 8) return groups() == 1;
+  if (format == Format::nvfp4) return group == 16 && scale_type == DType::f8_e4m3;
+  return (group % 32 == 0 || group >= cols) && size_of(scale_type) == 2 && global == 1;
+}
+
 size_t Packed::bytes(int64_t of_rows) const {
   const int64_t zero_bytes = zeros != nullptr ? of_rows * groups() / 2 : 0;
   const int64_t scale_count = (of_rows + scale_rows - 1) / scale_rows * groups();

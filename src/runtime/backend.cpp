@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/threads.h"
 #include "ops/fusion.h"
+#include "ops/unpack.h"
 #include "tape/reference.h"
 #ifdef FLASHRT_WITH_CUDA
 #include "cuda/executor.h"
@@ -116,6 +117,7 @@ Runner::Runner(std::shared_ptr<Backend> backend, std::unique_ptr<Program> progra
     };
   }
 #endif
+  unpack_weights(*program_, supported);
   if (options.fuse) fused = fuse(*program_, kPatterns, supported);
   if (backend_->compute() == DType::f32)
     program_->widen();  // recorded in another device's type, see fuse_for

@@ -26,8 +26,12 @@ Weight::Part Weight::Part::slice(int64_t begin, int64_t end) const {
 
 std::optional<quant::Format> Weight::format() const {
   if (parts.empty() || parts[0].packed == nullptr) return std::nullopt;
+  const quant::Packed& first = *parts[0].packed;
   for (const Part& part : parts) {
-    if (part.packed == nullptr || part.packed->format != parts[0].packed->format) return std::nullopt;
+    if (part.packed == nullptr || part.packed->format != first.format || !part.packed->regular() ||
+        part.packed->scale_type != first.scale_type) {
+      return std::nullopt;
+    }
   }
   return parts[0].packed->format;
 }

@@ -51,7 +51,8 @@ struct Weight {
   Shape shape;
   std::vector<Part> parts;
 
-  // The packed format, when every part has the same one. A mixture is computed with as plain elements.
+  // The packed format, when every part has the same one, stored regularly. Else values are computed with as plain
+  // elements of the program's type.
   std::optional<quant::Format> format() const;
   size_t packed_bytes() const;  // of the packed parts
 };

@@ -7,6 +7,7 @@
 
 #include "cases/cases.h"
 #include "cuda/device.h"
+#include "cuda/packed_layout.h"
 #include "tape/reference.h"
 
 namespace flashrt::cuda {
@@ -58,7 +59,9 @@ class LineRunner {
     return {
         .program = program_, .line = line_, .device = device_, .address = address, .workspace = workspace};
   }
+  static bool is_packed(const TensorInfo& t) { return t.kind == Kind::weight && t.dtype == DType::u8; }
   static size_t stored_bytes(const TensorInfo& t) {
+    if (is_packed(t)) return packed_layout(*t.weight).bytes;
     const int64_t stride = t.kind == Kind::weight ? weight_stride(t.shape.cols) : t.shape.cols;
     return size_t(t.shape.rows * stride) * size_of(t.dtype);
   }
@@ -85,6 +88,12 @@ class LineRunner {
       const TensorInfo& t = program_.tensors[id];
       if (program_.root(int(id)) != int(id)) continue;
       const std::span<std::byte> memory(image_.data() + offset_[id], stored_bytes(t));
+      if (is_packed(t)) {
+        const PackedLayout layout = packed_layout(*t.weight);
+        pack_tiles(*t.weight, layout, 0, layout.tiles, memory.data());
+        pack_row_scales(*t.weight, layout, memory.data() + layout.row_scale_at);
+        continue;
+      }
       if (t.kind == Kind::weight) operands_[id] = weight_values(*t.weight);
       if (t.kind == Kind::constant) operands_[id] = *t.values;
       if (!operands_[id].empty()) {

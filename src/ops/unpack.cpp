@@ -1,0 +1,47 @@
+// Definition of unpack, and the pass that inserts it.
+#include "ops/unpack.h"
+
+#include "base/threads.h"
+#include "ops/linear.h"
+
+namespace flashrt {
+
+namespace {
+
+void reference(RefCall& call) {
+  const Weight& w = *call.weight(0);
+  parallel_for(w.shape.rows, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) read_weight_row(w, r, call.out(0) + r * w.shape.cols);
+  });
+}
+
+}  // namespace
+
+const OpDef kUnpackOp{.name = "unpack", .reference = reference, .streamed = 1u};
+
+Tensor unpack(Tensor w, At at) {
+  Program& program = *w.program;
+  require(program.info(w.id).kind == Kind::weight && w.dtype() == DType::u8, at, "unpack: packed weights");
+  const Tensor y = program.temp(w.shape(), program.compute());
+  program.record(kUnpackOp, {w}, {y}, 0, at);
+  return y;
+}
+
+int unpack_weights(Program& program, const std::function<bool(const Program&, const Line&)>& supported) {
+  std::vector<Line> lines = std::move(program.lines);
+  program.lines.clear();
+  int inserted = 0;
+  for (Line& line : lines) {
+    const int w = line.op == &kLinearOp ? line.in[kW] : -1;
+    if (w >= 0 && program.info(w).kind == Kind::weight && program.info(w).dtype == DType::u8 &&
+        !supported(program, line)) {
+      line.in[kW] = unpack(program.handle(w), line.at).id;
+      program.lines.back().stage = line.stage;
+      ++inserted;
+    }
+    program.lines.push_back(std::move(line));
+  }
+  return inserted;
+}
+
+}  // namespace flashrt
