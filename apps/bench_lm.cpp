@@ -134,6 +134,26 @@ double first_token_ms(LmEngine& engine, int64_t length) {
   return ms_since(begin);
 }
 
+// The lines of a decode step by kind, each launched alone: what a launch costs by itself, not in the chain.
+void print_lines(Runner& runner) {
+  const std::vector<float> ms = runner.profile(5);
+  std::map<std::string, std::pair<int, double>> kinds;
+  const Program& program = runner.program();
+  for (size_t i = 0; i < program.lines.size(); ++i) {
+    const Line& line = program.lines[i];
+    std::string kind = fmt::format("{} {} {}", line.op->name, runner.implementation(i),
+                                   line.op->describe != nullptr ? line.op->describe(line) : "");
+    for (int id : line.in) {
+      if (id >= 0 && program.info(id).kind == Kind::weight && program.info(id).shape.rows > 1)
+        kind += fmt::format(" {}x{}", program.info(id).shape.rows, program.info(id).shape.cols);
+    }
+    auto& [count, total] = kinds[kind];
+    ++count, total += double(ms[i]);
+  }
+  for (const auto& [kind, value] : kinds)
+    fmt::print("{:>4} x {:8.2f} us  {}\n", value.first, 1e3 * value.second / value.first, kind);
+}
+
 double median_of(std::vector<double> values) { return percentiles(values).p50; }
 
 }  // namespace
@@ -141,6 +161,7 @@ double median_of(std::vector<double> values) { return percentiles(values).p50; }
 void LmBenchOptions::add_to(CLI::App& app) {
   app.add_option("--prompt", prompt, "Language models: tokens before the timed ones")
       ->check(CLI::Range(1, 1 << 20));
+  app.add_flag("--lines", lines, "Language models: time every kind of line by itself");
   app.add_option("--tokens", tokens, "Language models: timed tokens")->check(CLI::Range(2, 1 << 20));
   add_weight_format(app, weights);
 }
@@ -218,6 +239,7 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
                       {"tokens_per_s", 1e3 / mean},
                       {"floor_ms", floor},
                       {"percent_of_floor", 100 * floor / mean}};
+  report["launches"] = engine.likeliest_runner().launch_count();
   report["weight_bytes"] = backend->weight_bytes();
   report["device_used_bytes"] = backend->device_used_bytes();
   if (!out.empty()) {
@@ -238,9 +260,10 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
       "ms ({:.0f} %)\n",
       options.prompt, options.prompt + options.tokens, mean, p.p50, p.p99, 1e3 / mean, floor,
       100 * floor / mean);
-  fmt::print("weights {:.1f} MB, device memory in use {:.1f} MB, built in {:.1f} s\n",
-             double(backend->weight_bytes()) / 1e6, double(backend->device_used_bytes()) / 1e6,
-             report["build_ms"].get<double>() / 1e3);
+  fmt::print("{} launches per token; weights {:.1f} MB, device memory in use {:.1f} MB, built in {:.1f} s\n",
+             engine.likeliest_runner().launch_count(), double(backend->weight_bytes()) / 1e6,
+             double(backend->device_used_bytes()) / 1e6, report["build_ms"].get<double>() / 1e3);
+  if (options.lines) print_lines(engine.likeliest_runner());
   return 0;
 }
 

@@ -8,6 +8,7 @@ namespace flashrt::apps {
 struct LmBenchOptions {
   int64_t prompt = 128, tokens = 1024;  // decoding is timed from `prompt` tokens on
   std::string weights;                  // a packed format, or empty: as they are
+  bool lines = false;
   void add_to(CLI::App& app);
 };
 

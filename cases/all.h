@@ -12,6 +12,7 @@ std::vector<Case> rope_cases();
 std::vector<Case> append_cases();
 std::vector<Case> attention_cases();
 std::vector<Case> attention_step_cases();
+std::vector<Case> experts_cases();
 std::vector<Case> linear_cases();
 std::vector<Case> split_cases();
 std::vector<Case> concat_cases();

@@ -88,12 +88,16 @@ void launch_step(const Problem& p, std::vector<Launch>& out) {
   s.arrived = reinterpret_cast<int*>(static_cast<std::byte*>(p.workspace) + partial_bytes(p));
   s.heads = a.heads, s.kv_heads = a.kv_heads, s.group = group;
   s.capacity = int(p.in(kStepKCache).rows), s.window = a.window, s.splits = splits_of(p);
+  // Up to a few thousand keys a small ring: then the products before and behind are resident beside this
+  // kernel, and their weights arrive meanwhile.
+  s.stages = s.capacity <= 4096 ? 2 : a.head_dim == 256 ? 3 : 5;
+  s.barriers_at = attention_step_barriers(a.head_dim, instance, s.stages);
   s.eps = a.eps;
   s.scale_log2 = (a.scale != 0 ? a.scale : 1.f / std::sqrt(float(a.head_dim))) * 1.44269504089f;
   const std::string kernel =
       fmt::format("attention_step_{}_{}_g{}", name_of(p.in_type(kStepQkv)), a.head_dim, instance);
   out.push_back(Launch::of(kernel, dim3(unsigned(s.splits), unsigned(a.kv_heads)), kAttentionStepThreads, s,
-                           unsigned(attention_step_shared(a.head_dim, instance))));
+                           unsigned(s.barriers_at + 128)));
 }
 
 constexpr Implementation kTable[] = {

@@ -14,7 +14,7 @@ struct GemvLayout {
 // Free to choose: about how many steps a load has, shared memory of a block, how many steps (one or two) of a
 // load a warp takes, how many bytes of the next product's weights go to L2. The benchmark varies them.
 struct GemvTactic {
-  int chunk_steps = 16, shared = 100 * 1024, warp_steps = 2, ahead = 8 << 20;
+  int chunk_steps = 16, shared = 92 * 1024, warp_steps = 2, ahead = 8 << 20;
 };
 GemvTactic& default_gemv_tactic();
 

@@ -63,9 +63,9 @@ class Runner {
   bool run() noexcept;
   const char* error() const noexcept { return error_; }
 
-  // Runs that overlap: `start` begins one, with the inputs as the host wrote them or (`upload` false) as the run before
-  // left them; `finish` waits for the earliest that has not been waited for, whose outputs can be read until the next
-  // `finish`. At most two at once; on the CPU a start is the whole run, and there is one.
+  // Runs that overlap: `start` begins one, with the inputs as the host wrote them or (`upload` false) as the
+  // run before left them; `finish` waits for the earliest that has not been waited for, whose outputs can be
+  // read until the next `finish`. At most two at once; on the CPU a start is the whole run, and there is one.
   bool start(bool upload) noexcept;
   bool finish() noexcept;
   int overlap() const;  // 2 on a GPU, 1 on the CPU

@@ -73,7 +73,8 @@ LmEngine::LmEngine(LmConfig config, WeightSource weights, std::shared_ptr<Backen
   runner(1);
 }
 
-// The logits stay where they are: the program gives the token, and leaves it and its position for its next run.
+// The logits stay where they are: the program gives the token, and leaves it and its position for its next
+// run.
 static void choose_on_device(Program& program) {
   const auto tensor = [&](const auto& list, const char* name) {
     return program.handle(std::ranges::find(list, name, [](const auto& pair) { return pair.first; })->second);
@@ -91,7 +92,8 @@ Runner& LmEngine::runner(int64_t rows) {
   if (!slot) {
     auto program = std::make_unique<Program>(backend_->compute());
     const int64_t length = std::max<int64_t>(rows, 1);
-    record_language_model(*program, config_, weights_, {.rows = length, .capacity = context_, .logits = rows <= 1});
+    record_language_model(*program, config_, weights_,
+                          {.rows = length, .capacity = context_, .logits = rows <= 1});
     if (rows == 0) choose_on_device(*program);
     RunnerOptions options = options_;
     if (rows != 1) options.state_of = runners_.at(1).get();
@@ -126,6 +128,7 @@ void LmEngine::require_fitting(std::span<const int32_t> ids) const {
 }
 
 std::span<const float> LmEngine::extend(std::span<const int32_t> ids) {
+  end_likeliest();
   require_fitting(ids);
   prefill(ids);
   run(runner(1), ids);
@@ -143,7 +146,7 @@ void LmEngine::prefill(std::span<const int32_t>& ids) {
 }
 
 void LmEngine::begin_likeliest(std::span<const int32_t> ids) {
-  check(!running_, "the earlier continuation was ended");
+  end_likeliest();
   require_fitting(ids);
   prefill(ids);
   Runner& step = runner(0);
@@ -176,10 +179,12 @@ LmEngine::Likeliest LmEngine::next_likeliest(bool more) {
 }
 
 void LmEngine::end_likeliest() {
-  if (std::exchange(running_, false) && !runner(0).finish()) fail_device("running the model: {}", runner(0).error());
+  if (std::exchange(running_, false) && !runner(0).finish())
+    fail_device("running the model: {}", runner(0).error());
 }
 
 void LmEngine::rewind(int64_t position) {
+  end_likeliest();
   check(position >= 0 && position <= this->position(), "rewind: a position that was reached");
   tokens_.resize(size_t(position));
 }

@@ -43,6 +43,7 @@ class LmEngine {
   void begin_likeliest(std::span<const int32_t> ids);
   Likeliest next_likeliest(bool more);
   void end_likeliest();
+  Runner& likeliest_runner() { return runner(0); }
   // The logits of every token of a text by itself, [ids, vocab]; the cache is not touched.
   std::vector<float> all_logits(std::span<const int32_t> ids);
 

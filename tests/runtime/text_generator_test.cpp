@@ -84,6 +84,37 @@ TEST(LmEngine, APromptThatBeginsAlikeIsReused) {
       << "the last token gives the logits";
 }
 
+TEST(LmEngine, TheLikeliestAreTheSamplersChoice) {
+  Tiny sampled, chosen;
+  Sampler sampler({}, sampled.checkpoint.config.vocab);
+  const std::vector<int32_t> prompt{5, 6, 7};
+  std::span<const float> logits = sampled.engine.extend(prompt);
+  chosen.engine.begin_likeliest(prompt);
+  for (int i = 0; i < 20; ++i) {
+    const int32_t want = sampler.pick(logits);
+    const LmEngine::Likeliest got = chosen.engine.next_likeliest(true);
+    EXPECT_EQ(got.id, want) << i;
+    EXPECT_NEAR(got.log_probability, sampler.log_probability(), 1e-5);
+    EXPECT_TRUE(got.more);
+    logits = sampled.engine.extend({&want, 1});
+  }
+  EXPECT_EQ(std::vector(chosen.engine.tokens().begin(), chosen.engine.tokens().end()),
+            std::vector(sampled.engine.tokens().begin(), sampled.engine.tokens().end()));
+}
+
+TEST(LmEngine, TheLikeliestEndWithTheContext) {
+  Tiny tiny;
+  tiny.engine.begin_likeliest(std::vector<int32_t>(38, 5));
+  EXPECT_TRUE(tiny.engine.next_likeliest(true).more);
+  EXPECT_TRUE(tiny.engine.next_likeliest(true).more);
+  EXPECT_FALSE(tiny.engine.next_likeliest(true).more) << "40 tokens are in the cache";
+  EXPECT_EQ(tiny.engine.position(), 40);
+  tiny.engine.rewind(3);
+  tiny.engine.begin_likeliest(std::vector<int32_t>{6});
+  EXPECT_FALSE(tiny.engine.next_likeliest(false).more);
+  EXPECT_EQ(tiny.engine.position(), 4);
+}
+
 int64_t resident_pages() {
   int64_t total = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> total >> resident;

@@ -33,8 +33,7 @@ __device__ __forceinline__ uint4 read_shared(const uint8_t* at) {
 template <class T, int D, int G>
 struct AttentionStep {
   static constexpr int kLanes = D / 8, kWorkers = kWarps * 32 / kLanes, kKeys = attention_step_keys(D);
-  static constexpr int kPerWorker = kKeys / kWorkers, kStages = attention_step_stages(D),
-                       kTile = kKeys * D * 2;
+  static constexpr int kPerWorker = kKeys / kWorkers, kTile = kKeys * D * 2;
 
   const AttentionStepParams& p;
   uint8_t* smem;
@@ -52,7 +51,7 @@ struct AttentionStep {
   }
 
   __device__ void produce() const {
-    if (lane < kStages) mbarrier_init(bars + lane, 1), mbarrier_init(bars + kStages + lane, kWarps);
+    if (lane < p.stages) mbarrier_init(bars + lane, 1), mbarrier_init(bars + p.stages + lane, kWarps);
     fence_barrier_init();
     __syncwarp();
     named_barrier_arrive(1, kAttentionStepThreads);
@@ -61,12 +60,12 @@ struct AttentionStep {
     int slot = 0;
     uint32_t phase = 1;
     for (int tile = tile_first; tile < tile_last; ++tile) {
-      mbarrier_wait(bars + kStages + slot, phase);
+      mbarrier_wait(bars + p.stages + slot, phase);
       mbarrier_arrive_expect_tx(bars + slot, 2 * kTile);
       uint8_t* to = smem + slot * 2 * kTile;
       tma_load_2d(to, &p.k, bars + slot, kv_head * D, begin + tile * kKeys);
       tma_load_2d(to + kTile, &p.v, bars + slot, kv_head * D, begin + tile * kKeys);
-      if (++slot == kStages) slot = 0, phase ^= 1;
+      if (++slot == p.stages) slot = 0, phase ^= 1;
     }
   }
 
@@ -136,8 +135,14 @@ struct AttentionStep {
       return;
     }
     if (warp == kWarps) return produce();
+    const float* ahead = warp == 0 ? p.table + int64_t(position) * D : warp == 1 ? p.q_norm : p.k_norm;
+    if (warp < 3 && ahead != nullptr && lane * 8 < D)
+      asm volatile("prefetch.global.L1 [%0];" ::"l"(ahead + lane * 8));
     named_barrier_sync(1, kAttentionStepThreads);
     pdl_wait();
+    const bool own = split == 0 && warp == 0;  // the token's own key and value
+    uint4 own_key{}, own_value{};
+    if (own) own_key = *qkv_at(p.heads + kv_head), own_value = *qkv_at(p.heads + p.kv_heads + kv_head);
     float q[G][8], top[G], sum[G], out[G][8];
     const int head0 = kv_head * p.group;
 #pragma unroll
@@ -148,11 +153,11 @@ struct AttentionStep {
 #pragma unroll
       for (int j = 0; j < 8; ++j) q[g][j] *= p.scale_log2, out[g][j] = 0.f;
     }
-    if (split == 0 && warp == 0) {  // the token's own key and value
+    if (own) {
       float x[8];
-      unpack8<T>(*qkv_at(p.heads + kv_head), x);
+      unpack8<T>(own_key, x);
       prepare(x, p.k_norm);
-      const uint4 key = pack8<T>(x), value = *qkv_at(p.heads + p.kv_heads + kv_head);
+      const uint4 key = pack8<T>(x), value = own_value;
       if (lane < kLanes && position < p.capacity) {
         const int64_t at = (int64_t(position) * p.kv_heads + kv_head) * D + lane * 8;
         *reinterpret_cast<uint4*>(static_cast<T*>(p.k_cache) + at) = key;
@@ -174,8 +179,8 @@ struct AttentionStep {
                begin + tile * kKeys + j < position, q, top, sum, out);
       }
       __syncwarp();
-      if (elect_one()) mbarrier_arrive(bars + kStages + slot);
-      if (++slot == kStages) slot = 0, phase ^= 1;
+      if (elect_one()) mbarrier_arrive(bars + p.stages + slot);
+      if (++slot == p.stages) slot = 0, phase ^= 1;
     }
     merge_workers(top, sum, out);
     combine();
@@ -275,14 +280,14 @@ struct AttentionStep {
 }  // namespace
 
 // grid: (splits, kv_heads)
-#define FLASHRT_ATTENTION_STEP(name, T, width, heads)                                                \
-  extern "C" __global__ void __launch_bounds__(kAttentionStepThreads, 1)                             \
-      attention_step_##name##_##width##_g##heads(const __grid_constant__ AttentionStepParams p) {    \
-    extern __shared__ __align__(128) uint8_t step_smem[];                                            \
-    auto* bars = reinterpret_cast<Mbarrier*>(step_smem + attention_step_shared(width, heads) - 128); \
-    AttentionStep<T, width, heads>{                                                                  \
-        p, step_smem, bars, int(warp_id()), int(lane_id()), int(blockIdx.y), int(blockIdx.x)}        \
-        .run();                                                                                      \
+#define FLASHRT_ATTENTION_STEP(name, T, width, heads)                                             \
+  extern "C" __global__ void __launch_bounds__(kAttentionStepThreads, 1)                          \
+      attention_step_##name##_##width##_g##heads(const __grid_constant__ AttentionStepParams p) { \
+    extern __shared__ __align__(128) uint8_t step_smem[];                                         \
+    auto* bars = reinterpret_cast<Mbarrier*>(step_smem + p.barriers_at);                          \
+    AttentionStep<T, width, heads>{                                                               \
+        p, step_smem, bars, int(warp_id()), int(lane_id()), int(blockIdx.y), int(blockIdx.x)}     \
+        .run();                                                                                   \
   }
 #define FLASHRT_ATTENTION_STEP_GROUPS(name, T, width) \
   FLASHRT_ATTENTION_STEP(name, T, width, 1)           \

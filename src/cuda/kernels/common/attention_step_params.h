@@ -15,20 +15,19 @@ struct AttentionStepParams {
   float* partials;                                       // [kv_heads, splits, group, head_dim + 2]
   int* arrived;                                          // [kv_heads], zero between launches
   int heads, kv_heads, group, capacity, window, splits;  // window 0: all keys
+  int stages, barriers_at;                               // of the ring; in shared memory
   float eps, scale_log2;                                 // of the logits, times log2(e)
 };
 
-// Keys of a tile, and tiles (of keys and of values) on their way at once.
+// Keys of a tile.
 constexpr int attention_step_keys(int head_dim) { return head_dim == 64 ? 64 : 32; }
-constexpr int attention_step_stages(int head_dim) { return head_dim == 256 ? 3 : 5; }
 constexpr int kAttentionStepWarps = 8, kAttentionStepThreads = (kAttentionStepWarps + 1) * 32;
-// Ring, then barriers; the merge of the warps' results lies over the ring.
-constexpr int attention_step_ring(int head_dim) {
-  return attention_step_stages(head_dim) * attention_step_keys(head_dim) * head_dim * 4;
-}
-constexpr int attention_step_shared(int head_dim, int group) {
-  const int merge = kAttentionStepWarps * group * (head_dim + 2) * 4, ring = attention_step_ring(head_dim);
-  return (ring > merge ? ring : (merge + 127) / 128 * 128) + 128;
+// A ring of `stages` tiles of keys and of values, then barriers; the merge of the warps' results lies over
+// the ring.
+constexpr int attention_step_barriers(int head_dim, int group, int stages) {
+  const int merge = kAttentionStepWarps * group * (head_dim + 2) * 4;
+  const int ring = stages * attention_step_keys(head_dim) * head_dim * 4;
+  return ring > merge ? ring : (merge + 127) / 128 * 128;
 }
 
 }  // namespace flashrt

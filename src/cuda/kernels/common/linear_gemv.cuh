@@ -169,9 +169,13 @@ struct LinearGemv {
         int valid[kAtOnce];
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-          const int pack = begin + i * kGemvWarps * 32, chunk = pack / per_chunk;
-          const int inside = (pack - chunk * per_chunk) * 8, column = chunk * p.chunk_columns + inside;
-          valid[i] = pack < packs ? min(p.chunk_columns - inside, p.k - column) : 0;
+          const int pack = begin + i * kGemvWarps * 32;
+          int column = pack * 8, room = p.k - column;
+          if constexpr (kExperts == GemvExperts::down) {  // an expert's columns end before its steps do
+            const int chunk = pack / per_chunk, inside = (pack - chunk * per_chunk) * 8;
+            column = chunk * p.chunk_columns + inside, room = p.chunk_columns - inside;
+          }
+          valid[i] = pack < packs ? room : 0;
           if (valid[i] <= 0) continue;
 #pragma unroll
           for (int r = 0; r < M; ++r) {
@@ -232,8 +236,17 @@ struct LinearGemv {
     const int row_packs = p.chunks * p.chunk_steps * 32 * W::kGroups, first_step = chunk * p.chunk_steps;
     const uint32_t from = smem_u32(smem) + slot * p.stage_bytes;
     typename W::Bits bits[2][2] = {};
-    mbarrier_wait(full(slot), phase);
     bool there[2];
+    uint4 early[2] = {};  // one row's activations are at hand before the weights
+    if constexpr (M == 1 && W::kGroups == 1) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int s = part + i * p.warps_per_unit;
+        if (s < p.chunk_steps)
+          early[i] = read_shared_16(smem_u32(smem) + p.x_at + ((first_step + s) * 32 + lane) * 16);
+      }
+    }
+    mbarrier_wait(full(slot), phase);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int s = part + i * p.warps_per_unit;
@@ -258,9 +271,12 @@ struct LinearGemv {
 #pragma unroll
         for (int r = 0; r < M; ++r) {
           float x[8], low[2] = {}, high[2] = {};
-          unpack8<T>(read_shared_16(smem_u32(smem) + p.x_at +
-                                    (r * row_packs + (s * W::kGroups + g) * 32 + lane) * 16),
-                     x);
+          if constexpr (M == 1 && W::kGroups == 1)
+            unpack8<T>(early[i], x);
+          else
+            unpack8<T>(read_shared_16(smem_u32(smem) + p.x_at +
+                                      (r * row_packs + (s * W::kGroups + g) * 32 + lane) * 16),
+                       x);
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
 #pragma unroll
@@ -295,9 +311,9 @@ struct LinearGemv {
 
   __device__ float product(const float* partial, int w_row) const {
     float sum = 0.f;
-    if (p.warps_per_unit == kGemvWarps) {
-#pragma unroll
-      for (int i = 0; i < kGemvWarps; ++i) sum += partial[i];
+    const auto* four = reinterpret_cast<const float4*>(partial);
+    if (p.warps_per_unit >= 4) {
+      for (int i = 0; i < p.warps_per_unit / 4; ++i) sum += (four[i].x + four[i].y) + (four[i].z + four[i].w);
     } else {
       for (int i = 0; i < p.warps_per_unit; ++i) sum += partial[i];
     }
