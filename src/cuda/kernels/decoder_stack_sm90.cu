@@ -158,8 +158,7 @@ struct Stack {
     for (int left = p.rows - own; left > 0; left -= kBatch * kStep) {
       const int count = (left + kStep - 1) / kStep;
       uint4 v[kBatch];
-      fetch(v, count, (N > 16 || Shift > 5) && left == p.rows - own,
-            [&](int i) { return from + i * (kStep * RowBytes); });
+      fetch(v, count, N > 16 || Shift > 5, [&](int i) { return from + i * (kStep * RowBytes); });
 #pragma unroll
       for (int i = 0; i < kBatch; ++i)
         if (i < count)
@@ -653,7 +652,6 @@ struct Stack {
   }
 
   enum Product { kQkv, kOut, kGateUp, kDown };
-
   // One product: activations staged, multiplied, finished. After out and down the second warpgroup adds up
   // the slices.
   __device__ __forceinline__ void multiply(int what, int layer, const StackVectors& v, const Vectors& own,
