@@ -16,7 +16,8 @@ namespace {
 // The portable kernels fuse everything behind the product but the rotation, and nothing before it.
 bool fits_portable(const Problem& p) {
   const auto attrs = p.line.attrs<LinearAttrs>();
-  return attrs.norm.kind == NormKind::none && attrs.rope.head_dim == 0 && elements_only(p);
+  const bool bare = attrs.norm.kind == NormKind::none && attrs.rope.head_dim == 0 && p.line.out.size() == 1;
+  return bare && elements_only(p);
 }
 
 LinearTileParams tile_params(const Problem& p) {

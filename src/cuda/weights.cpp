@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "cuda/packed_layout.h"
+#include "tape/reference.h"
 
 namespace flashrt::cuda {
 
@@ -19,15 +20,20 @@ std::string identity(const Weight& weight, DType dtype) {
   for (const Weight::Part& part : weight.parts) {
     key += fmt::format(" {}+{}:{}:{}:{}", static_cast<const void*>(part.data), part.rows, part.stride,
                        int(part.dtype), part.first);
+    if (part.factor != nullptr) {  // another program's factor is another vector of the same values
+      const auto& values = part.factor->values;
+      const std::string_view bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+      key += fmt::format(" by {:x}{}", std::hash<std::string_view>{}(bytes), part.factor->centred ? " centred" : "");
+    }
   }
   return key;
 }
 
 void convert_row(const Weight::Part& part, int64_t row, int64_t cols, DType dtype, std::byte* to) {
-  if (part.packed != nullptr) {  // beside plain parts: computed with as plain elements
+  if (part.packed != nullptr || part.factor != nullptr) {  // computed with as plain elements
     thread_local std::vector<float> values;
     values.resize(size_t(cols));
-    quant::decode(*part.packed, part.first + row, 1, values.data());
+    read_weight_row({.shape = {part.rows, cols}, .parts = {part}}, row, values.data());
     for (int64_t c = 0; c < cols; ++c) store_float(to, dtype, size_t(c), values[size_t(c)]);
     return;
   }

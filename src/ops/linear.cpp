@@ -45,6 +45,22 @@ void store_rotated(const RefCall& call, const LinearAttrs& a, int64_t r, const f
   }
 }
 
+// The sums of row r of the result, as a device makes them from what it has rounded.
+void store_sums(const RefCall& call, int64_t r) {
+  const int64_t n = call.out_shape(0).cols, m = call.out_shape(0).rows;
+  for (int64_t first = 0; first < n; first += kStatisticsColumns) {
+    double sum = 0, squares = 0;
+    for (int64_t c = first; c < std::min(n, first + kStatisticsColumns); ++c) {
+      float v = call.out(0)[r * n + c];
+      if (call.out_dtype(0) == DType::bf16) v = bf16_to_f32(f32_to_bf16(v));
+      if (call.out_dtype(0) == DType::f16) v = f16_to_f32(f32_to_f16(v));
+      sum += v, squares += double(v) * v;
+    }
+    float* pair = call.out(1) + (first / kStatisticsColumns * m + r) * 2;
+    pair[0] = float(sum), pair[1] = float(squares);
+  }
+}
+
 void reference(RefCall& call) {
   const auto a = call.attrs<LinearAttrs>();
   const Shape x = call.in_shape(kX);
@@ -73,6 +89,7 @@ void reference(RefCall& call) {
       const bool rotates = a.rope.head_dim > 0;
       finish_row(call, a, r, y + r * n, n, rotates ? y + r * n : call.out(0) + r * call.out_shape(0).cols);
       if (rotates) store_rotated(call, a, r, y + r * n);
+      if (!rotates && call.line.out.size() > 1) store_sums(call, r);
     }
   });
 }
@@ -82,11 +99,14 @@ std::string describe(const Line& line) {
   std::vector<std::string> parts;
   static constexpr const char* norms[] = {"", "layer_norm", "rms_norm", "ada_rms_norm"};
   static constexpr const char* activations[] = {"", "gelu", "silu", "geglu", "swiglu"};
-  if (a.norm.kind != NormKind::none) parts.emplace_back(norms[int(a.norm.kind)]);
+  if (a.norm.kind != NormKind::none)
+    parts.push_back(
+        fmt::format("{}{}", norms[int(a.norm.kind)], line.has(kStatistics) ? " by its sums" : ""));
   if (line.has(kBias)) parts.emplace_back("bias");
   if (a.activation != Activation::none) parts.emplace_back(activations[int(a.activation)]);
   if (line.has(kResidual)) parts.emplace_back(line.has(kGate) ? "gated residual" : "residual");
   if (a.rope.head_dim > 0) parts.emplace_back("rope append");
+  if (a.rope.head_dim == 0 && line.out.size() > 1) parts.emplace_back("sums");
   return fmt::format("{}", fmt::join(parts, " + "));
 }
 

@@ -129,7 +129,11 @@ void widen(const Weight::Part& part, int64_t row, int64_t count, int64_t k, DTyp
     quant::decode(*part.packed, part.first + row, count, to);
   else
     for (int64_t j = 0; j < count; ++j) widen_row(part, row + j, k, to + j * k);
-  if (part.packed != nullptr || rounded != part.dtype) round_to(rounded, count * k, to);
+  if (part.factor != nullptr) {
+    for (int64_t j = 0; j < count; ++j) part.factor->apply(to + j * k);
+  }
+  if (part.packed != nullptr || part.factor != nullptr || rounded != part.dtype)
+    round_to(rounded, count * k, to);
 }
 
 }  // namespace

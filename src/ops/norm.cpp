@@ -20,7 +20,8 @@ void normalize_row(NormAttrs attrs, const float* x, const float* scale, const fl
   const float inverse = 1.f / std::sqrt(float(squares / double(n)) + attrs.eps);
   const float one = attrs.kind == NormKind::layer ? 0.f : 1.f;
   for (int64_t c = 0; c < n; ++c) {
-    y[c] = (x[c] - mean) * inverse * (one + scale[c]) + (shift != nullptr ? shift[c] : 0.f);
+    const float gain = scale != nullptr ? one + scale[c] : 1.f;
+    y[c] = (x[c] - mean) * inverse * gain + (shift != nullptr ? shift[c] : 0.f);
   }
 }
 

@@ -25,7 +25,7 @@ Tensor ada_rms_norm(Tensor x, Tensor scale, Tensor shift, float eps = 1e-6f, At 
 
 extern const OpDef kNormOp;  // operands x, scale, shift
 
-// The definition of one row; scale and shift may be null for kind none.
+// The definition of one row; scale and shift may be null: 1 and 0.
 void normalize_row(NormAttrs attrs, const float* x, const float* scale, const float* shift, int64_t n,
                    float* y);
 

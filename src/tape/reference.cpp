@@ -41,6 +41,16 @@ void to_f32(const void* from, DType dtype, int64_t count, float* to) {
 
 }  // namespace
 
+void Weight::ColumnFactor::apply(float* row) const {
+  const size_t n = values.size();
+  for (size_t c = 0; c < n; ++c) row[c] *= values[c];
+  if (!centred) return;
+  double sum = 0;
+  for (size_t c = 0; c < n; ++c) sum += row[c];
+  const float mean = float(sum / double(n));
+  for (size_t c = 0; c < n; ++c) row[c] -= mean;
+}
+
 void read_weight_row(const Weight& weight, int64_t row, float* out) {
   for (const Weight::Part& part : weight.parts) {
     if (row >= part.rows) {
@@ -51,6 +61,7 @@ void read_weight_row(const Weight& weight, int64_t row, float* out) {
       quant::decode(*part.packed, part.first + row, 1, out);
     else
       to_f32(part.data + size_t(row * part.stride) * size_of(part.dtype), part.dtype, weight.shape.cols, out);
+    if (part.factor != nullptr) part.factor->apply(out);
     return;
   }
   check(false, "a row of the weight");
