@@ -24,9 +24,10 @@ class CaseRecorder {
   // Inputs: of the program's type, or as said.
   Tensor normal(Shape shape, float scale = 1, float mean = 0);
   Tensor normal_of(DType dtype, Shape shape, float scale = 1, float mean = 0);
-  Tensor integers(Shape shape, int32_t low, int32_t high);  // i32 in [low, high]
-  Tensor integer(int32_t value);                            // i32 [1, 1]
-  Tensor bytes(Shape shape);                                // u8
+  Tensor integers(Shape shape, int32_t low, int32_t high);                 // i32 in [low, high]
+  Tensor integer(int32_t value);                                           // i32 [1, 1]
+  Tensor bytes(Shape shape);                                               // u8
+  Tensor filled(Shape shape, std::function<void(std::span<float>)> fill);  // f32, by the caller's rule
   // Weights: a matrix of the program's type, N(0, scale²); an f32 vector [1, n], N(mean, scale²).
   Tensor matrix(int64_t rows, int64_t cols, float scale = 0.02f);
   Tensor vector(int64_t n, float scale = 0.2f, float mean = 0);

@@ -1,6 +1,7 @@
 // Linear layers: every fused form on ragged shapes, and the shapes of the models for benchmarks.
 #include "cases/linear.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "cases/all.h"
@@ -76,7 +77,7 @@ std::vector<Tensor> record_linear(Program& p, const LinearSpec& s, const LinearO
   const LinearAttrs attrs{.norm = {.kind = s.norm}, .activation = s.activation, .rope = s.rope};
   p.record(kLinearOp,
            {o.x, o.w, o.bias, o.residual, o.gate, o.norm_scale, o.norm_shift, o.table, o.position, o.k_cache,
-            o.v_cache},
+            o.v_cache, o.statistics},
            results, attrs, At::current());
   return results;
 }
@@ -165,6 +166,59 @@ Case case_of(const LinearSpec& spec, bool bench) {
           .bench = bench};
 }
 
+// Σ and Σ² of 64 columns each of every row of input `x`, as the linear before would have left them.
+Tensor sums_of(CaseRecorder& c, Tensor x) {
+  const auto fill_x = std::ranges::find(c.inputs, x.id, &CaseRecorder::Input::id)->fill;
+  const Shape shape = x.shape();
+  const DType dtype = x.dtype();
+  return c.filled(
+      {(shape.cols + kStatisticsColumns - 1) / kStatisticsColumns, 2 * shape.rows}, [=](std::span<float> to) {
+        std::vector<std::byte> values(size_t(shape.size()) * size_of(dtype));
+        fill_x(values);
+        std::ranges::fill(to, 0.f);
+        for (int64_t i = 0; i < shape.size(); ++i) {
+          const float v = load_float(values.data(), dtype, size_t(i));
+          float* pair = to.data() + 2 * (i % shape.cols / kStatisticsColumns * shape.rows + i / shape.cols);
+          pair[0] += v, pair[1] += v * v;
+        }
+      });
+}
+
+// A norm that the matrix has taken in, x with its sums.
+Case carried_case(LinearSpec spec, float mean) {
+  return {.op = "linear",
+          .name = fmt::format("{} carried, mean {}", spec.name(), mean),
+          .record =
+              [=](CaseRecorder& c) {
+                LinearSpec plain = spec;
+                plain.norm = NormKind::none;
+                LinearOperandsOf o = linear_operands(c, plain);
+                o.x = c.normal({spec.m, spec.k}, 1, mean);
+                Weight w = *c.p.info(o.w.id).weight;
+                Weight::ColumnFactor factor{.values = std::vector<float>(size_t(spec.k), 0.75f),
+                                            .centred = spec.norm == NormKind::layer};
+                for (auto& part : w.parts) part.factor = std::make_shared<const Weight::ColumnFactor>(factor);
+                o.w = c.p.weight(std::move(w));
+                o.statistics = sums_of(c, o.x);
+                record_linear(c.p, spec, o);
+              },
+          .tolerance = mean == 0 ? 3. : 6.};  // x itself is rounded to mean / 256
+}
+
+// The linear before a carried norm.
+Case sums_case(const LinearSpec& spec) {
+  return {.op = "linear",
+          .name = spec.name() + " sums",
+          .record =
+              [=](CaseRecorder& c) {
+                record_linear(c.p, spec, linear_operands(c, spec));
+                const int64_t slots = (spec.n + kStatisticsColumns - 1) / kStatisticsColumns;
+                c.p.lines[0].out.push_back(c.p.temp({slots, 2 * spec.m}, DType::f32).id);
+              },
+          // Sums of what the device rounds otherwise than the definition: a bf16 ulp of some of 64 values.
+          .tolerance_f32 = 1e5};
+}
+
 // The products of the action expert, the prefix, the vision tower and of language models.
 void add_bench_cases(std::vector<Case>& cases) {
   struct Grid {
@@ -213,6 +267,26 @@ void add_bench_cases(std::vector<Case>& cases) {
 std::vector<Case> linear_cases() {
   std::vector<Case> cases;
   for (const LinearSpec& spec : linear_specs()) cases.push_back(case_of(spec, false));
+  for (float mean : {0.f, 4.f}) {
+    for (const LinearSpec& spec :
+         {LinearSpec{.m = 70, .n = 72, .k = 72, .norm = NormKind::rms},
+          LinearSpec{.m = 130,
+          .n = 200,
+          .k = 200,
+          .bias = true,
+          .activation = Activation::gelu,
+          .norm = NormKind::layer},
+          LinearSpec{.m = 77, .n = 304, .k = 128, .activation = Activation::geglu, .norm = NormKind::rms},
+          LinearSpec{.m = 266, .n = 1160, .k = 592, .bias = true, .norm = NormKind::layer},
+          LinearSpec{
+              .m = 150, .n = 2560, .k = 136, .norm = NormKind::rms, .rope = {8, 1, 256}, .capacity = 150}})
+      cases.push_back(carried_case(spec, mean));
+  }
+  for (const LinearSpec& spec :
+       {LinearSpec{.m = 70, .n = 72, .k = 64, .bias = true, .period = 70},
+        LinearSpec{.m = 131, .n = 200, .k = 96},
+        LinearSpec{.m = 266, .n = 1160, .k = 592, .bias = true, .period = 133, .gate = true}})
+    cases.push_back(sums_case(spec));
   add_bench_cases(cases);
   return cases;
 }

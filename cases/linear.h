@@ -27,7 +27,7 @@ struct LinearSpec {
 };
 
 struct LinearOperandsOf {
-  Tensor x, w, bias, residual, gate, norm_scale, norm_shift, table, position, k_cache, v_cache;
+  Tensor x, w, bias, residual, gate, norm_scale, norm_shift, table, position, k_cache, v_cache, statistics;
 };
 
 LinearOperandsOf linear_operands(CaseRecorder& c, const LinearSpec& spec);

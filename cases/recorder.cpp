@@ -64,6 +64,14 @@ Tensor CaseRecorder::normal(Shape shape, float scale, float mean) {
   return normal_of(p.compute(), shape, scale, mean);
 }
 
+Tensor CaseRecorder::filled(Shape shape, std::function<void(std::span<float>)> fill) {
+  return input(shape, DType::f32, [=](std::span<std::byte> to) {
+    std::vector<float> values(to.size() / sizeof(float));
+    fill(values);
+    std::memcpy(to.data(), values.data(), to.size());
+  });
+}
+
 Tensor CaseRecorder::integers(Shape shape, int32_t low, int32_t high) {
   const uint64_t seed = mix(seed_++);
   return input(shape, DType::i32, [=](std::span<std::byte> to) {

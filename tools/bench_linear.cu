@@ -95,7 +95,6 @@ struct Reference {
   int64_t x_stride, w_stride;
   LinearRows rows;
   int m, n, k;
-  bool interleaved;
 };
 
 __device__ double reference_activation(LinearActivation a, double x) {
@@ -105,24 +104,18 @@ __device__ double reference_activation(LinearActivation a, double x) {
 }
 __device__ double reference_value(const Reference& r, int token, int feature) {
   double sum = 0, s1 = 0, s2 = 0;
-  int row = feature;
-  if (r.interleaved) {  // groups of 8 rows alternate with their partners
-    const int head = r.rows == LinearRows::pair ? r.n : r.p.head_dim, within = feature % head,
-              half = head / 2;
-    row = feature - within + within % half / 8 * 16 + within / half * 8 + within % 8;
-  }
   for (int i = 0; i < r.k; ++i)
-    sum +=
-        double(__bfloat162float(r.x[token * r.x_stride + i])) * __bfloat162float(r.w[row * r.w_stride + i]);
+    sum += double(__bfloat162float(r.x[token * r.x_stride + i])) *
+           __bfloat162float(r.w[feature * r.w_stride + i]);
   const LinearParams& p = r.p;
   if (p.row_stats) {
     for (int i = 0; i < p.row_stat_slots; ++i) {
-      s1 += p.row_stats[2 * (int64_t(token) * p.row_stat_slots + i)];
-      s2 += p.row_stats[2 * (int64_t(token) * p.row_stat_slots + i) + 1];
+      s1 += p.row_stats[2 * (int64_t(i) * r.m + token)];
+      s2 += p.row_stats[2 * (int64_t(i) * r.m + token) + 1];
     }
-    const double mean = p.column_sum ? s1 * p.inverse_width : 0;
+    const double mean = p.centred ? s1 * p.inverse_width : 0;
     const double rstd = 1 / sqrt(s2 * p.inverse_width - mean * mean + p.epsilon);
-    sum = rstd * (sum - (p.column_sum ? mean * p.column_sum[feature] : 0));
+    sum *= rstd;
   }
   return sum + (p.bias ? p.bias[feature] : 0);
 }
@@ -196,8 +189,8 @@ __global__ void compare_stats(const bf16* y, int64_t stride, const float* stats,
     a += fabs(v);
     s2 += v * v;
   }
-  if (!(fabs(stats[2 * i] - s1) < 1e-5 * a + 1e-6) || !(fabs(stats[2 * i + 1] - s2) < 1e-5 * s2 + 1e-6))
-    atomicAdd(bad, 1);
+  const float* have = stats + 2 * (int64_t(i % slots) * m + i / slots);
+  if (!(fabs(have[0] - s1) < 1e-5 * a + 1e-6) || !(fabs(have[1] - s2) < 1e-5 * s2 + 1e-6)) atomicAdd(bad, 1);
 }
 
 // --- launching
@@ -222,7 +215,7 @@ const void* function_of(const LinearLaunch& l) {
     cudaKernel_t kernel;
     CHECK(cudaLibraryGetKernel(&kernel, library, l.kernel.c_str()));
     f = reinterpret_cast<const void*>(kernel);
-    CHECK(cudaFuncSetAttribute(f, cudaFuncAttributeMaxDynamicSharedMemorySize, l.shared_bytes));
+    CHECK(cudaFuncSetAttribute(f, cudaFuncAttributeMaxDynamicSharedMemorySize, 232448));
   }
   return f;
 }
@@ -244,7 +237,7 @@ cudaLaunchConfig_t config_of(const LinearLaunch& l, cudaLaunchAttribute (&attrib
 int resident_clusters(const LinearProblem& problem, const LinearParams& e, const LinearTactic& tactic) {
   static std::map<std::pair<std::string, int>, int> known;
   const LinearLaunch l = plan_linear(problem, e, tactic, 1 << 20);
-  auto [at, fresh] = known.try_emplace({l.kernel, tactic.cluster()});
+  auto [at, fresh] = known.try_emplace({l.kernel, 2 * tactic.cluster() + tactic.resident});
   if (fresh) {
     cudaLaunchAttribute attributes[2];
     const auto config = config_of(l, attributes, nullptr, false);
@@ -280,8 +273,7 @@ Verdict verify(const LinearProblem& a, const LinearParams& p, const bf16* residu
                     a.rows,
                     a.m,
                     a.n,
-                    a.k,
-                    a.interleaved};
+                    a.k};
   const int64_t pairs = int64_t(ceil_div(a.m, step)) * a.n / 2;
   compare<<<unsigned((pairs + 255) / 256), 256>>>(r, residual, step, total.data);
   double host[3];
@@ -292,7 +284,7 @@ Verdict verify(const LinearProblem& a, const LinearParams& p, const bf16* residu
 struct Case {
   int m, n, k;
   int flags;  // 1 bias, 2 activation gelu, 4 activation silu, 8 residual, 16 gate, 32 statistics out, 64 RMS
-              // in, 128 LN in, 256 in place, 512 interleaved
+              // in, 128 LN in, 256 in place, 512 two blocks per SM
   int cluster_rows, cluster_tokens, split, max_clusters;
   int head_dim = 0, heads = 0, kv_heads = 0;
 };
@@ -306,15 +298,13 @@ Verdict run_case(const Instance& in, const Case& c) {
   const int slots = ceil_div(c.k, 64), out_slots = ceil_div(c.n, 64), period = c.m / 3 + 1;
   Buffer<bf16> y(size_t(c.m + 40) * stride), residual(size_t(c.m) * stride),
       keys(size_t(c.m + 99) * kv_stride), values(keys.count);
-  Buffer<float> bias(c.n), gate(c.n), colsum(c.n), stats(size_t(c.m) * slots * 2),
-      out_stats(size_t(c.m) * out_slots * 2);
+  Buffer<float> bias(c.n), gate(c.n), stats(size_t(c.m) * slots * 2), out_stats(size_t(c.m) * out_slots * 2);
   Buffer<float2> rotary(heads ? size_t(c.m + position) * c.head_dim / 2 : 1);
   Buffer<int> where(1), counts(2);
   x.normal(1.f, 0.1f, 1);
   w.normal(0.05f, 0.f, 2);
   bias.normal(1.f, 0.f, 3);
   gate.normal(1.f, 0.f, 4);
-  colsum.normal(1.f, 0.f, 5);
   residual.normal(1.f, 0.f, 6);
   stats.normal(0.3f, 4.f, 7);
   y.poison(), keys.poison(), values.poison(), out_stats.poison();
@@ -342,7 +332,7 @@ Verdict run_case(const Instance& in, const Case& c) {
     p.row_stat_slots = slots;
     p.inverse_width = 1.f / c.k;
     p.epsilon = 1e-6f;
-    if (c.flags & 128) p.column_sum = colsum.data;
+    if (c.flags & 128) p.centred = 1;
   }
   if (heads) {
     fill_rotary<<<256, 256>>>(rotary.data, c.m + position, c.head_dim / 2);
@@ -351,8 +341,9 @@ Verdict run_case(const Instance& in, const Case& c) {
     p.keys = keys.data, p.values = values.data, p.kv_stride = kv_stride;
     p.head_dim = c.head_dim, p.query_heads = c.heads, p.kv_heads = c.kv_heads;
   }
-  const LinearProblem a{c.m, c.n, c.k, x.data, w.data, c.k + pad, c.k + pad, in.rows, (c.flags & 512) != 0};
+  const LinearProblem a{c.m, c.n, c.k, x.data, w.data, c.k + pad, c.k + pad, in.rows};
   LinearTactic tactic{in.tile_rows, in.tokens, c.cluster_rows, c.cluster_tokens, c.split};
+  if (c.flags & 512) tactic.resident = linear_tile(in.tile_rows, in.tokens).residents();
   if (!linear_refusal(a, p, tactic).empty()) return {0};
   launch(plan_linear(a, p, tactic, c.max_clusters), nullptr);
   CHECK(cudaDeviceSynchronize());
@@ -375,20 +366,16 @@ Verdict run_case(const Instance& in, const Case& c) {
 std::vector<Case> cases_for(LinearRows rows, bool small) {
   if (rows == LinearRows::heads) {
     if (small) return {{150, 768, 144, 1, 2, 1, 1, 1, 128, 4, 1}};
-    return {{266, 2560, 592, 0, 1, 1, 1, 132, 256, 8, 1},
-            {301, 1536, 592, 1 | 64, 2, 1, 1, 3, 128, 8, 2},
-            {301, 1536, 592, 1 | 64 | 512, 2, 1, 1, 3, 128, 8, 2},
-            {523, 1152, 144, 1 | 128, 2, 2, 1, 2, 64, 10, 4},
-            {266, 2560, 592, 64, 1, 1, 3, 132, 256, 8, 1},
-            {266, 2560, 592, 0, 4, 1, 2, 132, 256, 8, 1},
+    return {{266, 2560, 592, 0, 1, 1, 1, 132, 256, 8, 1},  {301, 1536, 592, 1 | 64, 2, 1, 1, 3, 128, 8, 2},
+            {133, 512, 592, 64, 1, 1, 1, 132, 256, 0, 1},  {523, 1152, 144, 1 | 128, 2, 2, 1, 2, 64, 10, 4},
+            {266, 2560, 592, 64, 1, 1, 3, 132, 256, 8, 1}, {266, 2560, 592, 0, 4, 1, 2, 132, 256, 8, 1},
             {133, 3072, 64, 1, 1, 2, 1, 5, 256, 8, 2}};
   }
   if (rows == LinearRows::pair) {
     if (small) return {{150, 656, 144, 2, 2, 1, 1, 1}};
-    return {{266, 1312, 592, 2, 1, 1, 1, 132},         {523, 1312, 592, 4 | 1, 2, 1, 1, 3},
-            {301, 1312, 592, 2 | 1 | 512, 2, 1, 1, 3}, {266, 2048, 144, 2 | 64, 1, 2, 1, 2},
-            {301, 688, 1000, 2 | 128 | 1, 2, 2, 1, 1}, {266, 1312, 592, 2, 1, 1, 2, 132},
-            {77, 528, 2048, 4, 2, 1, 2, 132}};
+    return {{266, 1312, 592, 2, 1, 1, 1, 132},    {523, 1312, 592, 4 | 1, 2, 1, 1, 3},
+            {266, 2048, 144, 2 | 64, 1, 2, 1, 2}, {301, 688, 1000, 2 | 128 | 1, 2, 2, 1, 1},
+            {266, 1312, 592, 2, 1, 1, 2, 132},    {77, 528, 2048, 4, 2, 1, 2, 132}};
   }
   if (small)
     return {{150, 656, 144, 1 | 8 | 16 | 32 | 128, 2, 1, 1, 1}, {150, 656, 256, 1 | 8, 1, 1, 2, 132}};
@@ -402,7 +389,9 @@ std::vector<Case> cases_for(LinearRows rows, bool small) {
           {301, 1152, 1000, 128 | 2, 1, 1, 3, 132},
           {301, 1152, 4304, 1 | 8, 2, 1, 4, 132},
           {77, 328, 2048, 64 | 8 | 32, 1, 2, 2, 132},
-          {5, 8, 8, 1, 1, 1, 1, 132}};
+          {5, 8, 8, 1, 1, 1, 1, 132},
+          {266, 1152, 1000, 1 | 2 | 128 | 512, 1, 1, 1, 200},
+          {523, 1160, 592, 1 | 8 | 16 | 32 | 512, 1, 1, 1, 264}};
 }
 
 int check(bool small) {
@@ -431,7 +420,7 @@ int check(bool small) {
 // ---------------------------------------------------------------------------------------------------------
 
 struct Timer {
-  int pause = 8000;  // µs
+  int pause = 3000;  // µs
   cudaStream_t stream;
   cudaEvent_t begin, end;
   Timer() {
@@ -510,8 +499,6 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {"qkv", 2560, 2048, LinearRows::heads, 64, false},
     {"qkv_plain", 2560, 2048, LinearRows::plain, 0, false, false},
-    {"qkv_inter", 2560, 2048, LinearRows::heads, 64 | 512, false, false},
-    {"gu_inter", 32768, 2048, LinearRows::pair, 2 | 64 | 512, false, false},
     {"o", 2048, 2048, LinearRows::plain, 8 | 32, false},
     {"gate_up", 32768, 2048, LinearRows::pair, 2 | 64, false},
     {"down", 2048, 16384, LinearRows::plain, 8 | 32, false},
@@ -520,16 +507,16 @@ constexpr Shape kShapes[] = {
     {"v_fc1", 4304, 1152, LinearRows::plain, 1 | 2 | 128, true},
     {"v_fc2", 1152, 4304, LinearRows::plain, 1 | 8 | 32, true},
     {"v_patch", 1152, 592, LinearRows::plain, 1 | 8 | 32, true},
-    {"v_head", 2048, 1152, LinearRows::plain, 1, true},
+    {"v_head", 2048, 1152, LinearRows::plain, 1 | 128, true},
 };
 
 // only: time (and launch three times before, for a profiler) just this tactic.
 void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_t count,
-                const LinearTactic* only, int mask) {
+                const LinearTactic* only, int mask, int warm = 0) {
   const int n = shape.n, k = shape.k, flags = shape.flags & mask;
   const int64_t pitch = int64_t(n) * k;
-  const int sets = std::clamp<int>(ceil_div(int(200e6 / (pitch * 2)), 1) + 1, 3, 48),
-            calls = std::clamp(sets, 12, 48);
+  const int sets = warm ? warm : std::clamp<int>(ceil_div(int(200e6 / (pitch * 2)), 1) + 1, 3, 48),
+            calls = std::clamp(sets, 12, 48);  // warm: so many sets of weights, that may stay in L2
   const bool pair = shape.rows == LinearRows::pair, heads = shape.rows == LinearRows::heads;
   const int columns = pair ? n / 2 : heads ? 2048 : n;
   static Buffer<bf16> x(1024 * 16384), w(240 << 20), y(1024 * 32768), residual(1024 * 4304), keys(2048 * 256),
@@ -551,7 +538,7 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
   if (flags & 32) p.out_stats = out_stats.data, p.out_stat_slots = ceil_div(n, 64);
   if (flags & (64 | 128))
     p.row_stats = stats.data, p.row_stat_slots = k / 64, p.inverse_width = 1.f / k, p.epsilon = 1e-6f;
-  if (flags & 128) p.column_sum = bias.data;
+  if (flags & 128) p.centred = 1;
   if (heads) {
     p.rotary = reinterpret_cast<float*>(rotary.data), p.keys = keys.data, p.values = values.data;
     p.kv_stride = 256, p.head_dim = 256, p.query_heads = 8, p.kv_heads = 1;
@@ -563,19 +550,13 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
     double us;
     LinearTactic tactic;
   };
-  const LinearProblem base{m, n, k, x.data, w.data, k, k, shape.rows, (shape.flags & 512) != 0};
-  // The best by estimate, and the first of them again with operands shared by multicast.
+  const LinearProblem base{m, n, k, x.data, w.data, k, k, shape.rows};
+  // The best by estimate, and the fastest of them again with operands shared by multicast.
   std::vector<LinearTactic> candidates = linear_candidates(base, p, 132);
   candidates.resize(std::min<size_t>(candidates.size(), count));
-  for (size_t i = 0; i < std::min<size_t>(candidates.size(), 4); ++i)
-    for (int which : {0, 1}) {
-      LinearTactic t = candidates[i];
-      (which ? t.cluster_tokens : t.cluster_rows) = 2;
-      if (linear_refusal(base, p, t).empty() && t.split == 1) candidates.push_back(t);
-    }
   if (only) candidates = {*only};
   std::vector<Row> rows;
-  for (const LinearTactic& t : candidates) {
+  const auto measure = [&](const LinearTactic& t) {
     const int resident = resident_clusters(base, p, t);
     std::vector<LinearLaunch> launches;
     for (int s = 0; s < sets; ++s) {
@@ -583,14 +564,24 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
       a.w = w.data + s * pitch;
       launches.push_back(plan_linear(a, p, t, resident));
     }
-    for (int i = 0; only && i < 3; ++i) launch(launches[i], nullptr);
+    for (int i = 0; only && i < 3; ++i) launch(launches[i % sets], nullptr);
     CHECK(cudaDeviceSynchronize());
     const double us = timer(calls, 3, [&](int i, cudaStream_t s) { launch(launches[i % sets], s); });
     rows.push_back({us, t});
-    std::fprintf(stderr, "%s %d %d %d r%d n%d c%d%d%d grid %d: %.2f\n", shape.name, m, n, k, t.rows, t.tokens,
-                 t.cluster_rows, t.cluster_tokens, t.split, launches[0].grid, us);
-  }
-  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.us < b.us; });
+    std::fprintf(stderr, "%s %d %d %d r%d n%d c%d%d%d.%d grid %d: %.2f\n", shape.name, m, n, k, t.rows,
+                 t.tokens, t.cluster_rows, t.cluster_tokens, t.split, t.resident, launches[0].grid, us);
+  };
+  const auto faster = [](const Row& a, const Row& b) { return a.us < b.us; };
+  for (const LinearTactic& t : candidates) measure(t);
+  std::sort(rows.begin(), rows.end(), faster);
+  for (size_t i = 0, best = std::min<size_t>(rows.size(), only ? 0 : 5); i < best; ++i)
+    for (int which : {0, 1, 2}) {
+      LinearTactic t = rows[i].tactic;
+      if (which != 1) t.cluster_rows = 2;
+      if (which > 0) t.cluster_tokens = 2;
+      if (t.split == 1 && linear_refusal(base, p, t).empty()) measure(t);
+    }
+  std::sort(rows.begin(), rows.end(), faster);
   const double flop = 2.0 * m * n * k;
   std::printf("%-9s %4d %5d %5d | cublasLt %7.2f (%3.0f TF) |", shape.name, m, n, k, reference,
               flop / reference * 1e-6);
@@ -604,8 +595,8 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
       v = verify(base, p, p.residual ? residual.data : nullptr, 41);
       std::printf(" %.2fx %s %.1e |", reference / rows[0].us, v.pass() ? "ok" : "FAIL", v.relative);
     }
-    std::printf(" %.2f r%d n%d c%d%d%d%s", rows[i].us, t.rows, t.tokens, t.cluster_rows, t.cluster_tokens,
-                t.split,
+    std::printf(" %.2f r%d n%d c%d%d%d.%d%s", rows[i].us, t.rows, t.tokens, t.cluster_rows, t.cluster_tokens,
+                t.split, t.resident,
                 i == 0 ? (" " + std::to_string(int(flop / rows[0].us * 1e-6)) + "TF;").c_str() : ";");
   }
   std::printf(" [%zu tried]\n", rows.size());
@@ -616,14 +607,16 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
 
 int main(int argc, char** argv) {
   if (argc < 3)
-    return std::printf("usage: bench_linear linear.fatbin check|small|time [m|0 [name [tactics]]]\n"), 2;
+    return std::printf("usage: bench_linear linear.fatbin check|small|time [m|0 [name [tactics [mask]]]]\n"),
+           2;
   CHECK(cudaFree(nullptr));
   CHECK(cudaLibraryLoadFromFile(&library, argv[1], nullptr, nullptr, 0, nullptr, nullptr, 0));
   if (!std::strcmp(argv[2], "check") || !std::strcmp(argv[2], "small")) return check(argv[2][0] == 's') != 0;
   Timer timer;
   if (!std::strcmp(argv[2], "one")) {  // one name m rows tokens cluster_rows cluster_tokens split [flag mask]
-    const LinearTactic t{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]), std::atoi(argv[8]),
-                         std::atoi(argv[9])};
+    LinearTactic t{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]), std::atoi(argv[8]),
+                   std::atoi(argv[9]) % 10};
+    t.resident = std::max(1, std::atoi(argv[9]) / 10);  // 12: split 2, 21: two blocks per SM
     const int mask = argc > 10 ? std::atoi(argv[10]) : -1;
     int n = 0, k = 0;  // name "NxK": plain, the mask gives the flags
     if (std::sscanf(argv[3], "%dx%d", &n, &k) == 2) {
@@ -633,19 +626,21 @@ int main(int argc, char** argv) {
     }
     for (const Shape& shape : kShapes)
       if (!std::strcmp(shape.name, argv[3]))
-        time_shape(shape, std::atoi(argv[4]), timer, nullptr, 9, &t, mask);
+        time_shape(shape, std::atoi(argv[4]), timer, nullptr, 9, &t, mask,
+                   argc > 11 ? std::atoi(argv[11]) : 0);
     return 0;
   }
   const int only = argc > 3 ? std::atoi(argv[3]) : 0;
   const std::string name = argc > 4 ? argv[4] : "all";
   const size_t count = argc > 5 ? std::atoi(argv[5]) : 12;
+  const int mask = argc > 6 ? std::atoi(argv[6]) : -1;
   Library library_baseline;
   for (const Shape& shape : kShapes) {
     const std::vector<int> sizes =
         shape.vision ? std::vector<int>{256, 512, 768} : std::vector<int>{266, 456, 522, 560, 712, 816, 968};
     for (int m : sizes)
       if ((!only || only == m) && (name == "all" ? shape.main || m == 968 : name == shape.name))
-        time_shape(shape, m, timer, &library_baseline, count, nullptr, -1);
+        time_shape(shape, m, timer, &library_baseline, count, nullptr, mask);
   }
   return 0;
 }

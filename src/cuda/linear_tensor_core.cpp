@@ -30,6 +30,7 @@ bool is_f32_vector(const Problem& p, size_t i) {
 }
 
 bool rotates(const Problem& p) { return p.line.attrs<LinearAttrs>().rope.head_dim > 0; }
+bool makes_sums(const Problem& p) { return p.line.out.size() > 1 && !rotates(p); }
 
 template <class Activations>
 Activations activation_of(Activation a) {
@@ -127,6 +128,13 @@ LinearParams wgmma_epilogue(const Problem& p) {
     e.residual_stride = p.in_stride(kResidual);
     e.residual_period = int(p.in(kResidual).rows);
   }
+  if (p.has(kStatistics)) {
+    e.row_stat_slots = int(p.in(kStatistics).rows);
+    e.centred = a.norm.kind == NormKind::layer;
+    e.inverse_width = 1.f / float(p.in(kW).cols);
+    e.epsilon = a.norm.eps;
+  }
+  if (makes_sums(p)) e.out_stat_slots = int(p.out(1).rows);
   e.head_dim = a.rope.head_dim, e.query_heads = a.rope.heads, e.kv_heads = a.rope.kv_heads;
   e.kv_stride = int64_t(a.rope.kv_heads) * a.rope.head_dim;
   return e;
@@ -139,7 +147,7 @@ TunedRow wgmma_row(const LinearProblem& problem, const LinearTactic& t) {
           .implementation = "wgmma",
           .variant = kWgmmaVariants[int(problem.rows)],
           .shape = {problem.m, problem.n, problem.k},
-          .tactic = {t.rows, t.tokens, t.cluster_rows, t.cluster_tokens, t.split}};
+          .tactic = {t.rows, t.tokens, t.cluster_rows, t.cluster_tokens, t.split, t.resident}};
 }
 
 LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
@@ -147,7 +155,12 @@ LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
   if (const TunedRow* row =
           find_tuned(p.device.name, "linear", "wgmma", kWgmmaVariants[int(problem.rows)], shape)) {
     const auto& t = row->tactic;
-    return {.rows = t[0], .tokens = t[1], .cluster_rows = t[2], .cluster_tokens = t[3], .split = t[4]};
+    return {.rows = t[0],
+            .tokens = t[1],
+            .cluster_rows = t[2],
+            .cluster_tokens = t[3],
+            .split = t[4],
+            .resident = std::max(1, t[5])};
   }
   const std::vector<LinearTactic> candidates =
       linear_candidates(problem, wgmma_epilogue(p), p.device.processors);
@@ -160,6 +173,7 @@ LinearTactic wgmma_tactic(const Problem& p, const LinearProblem& problem) {
 bool fits_linear_stream(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
   const Shape x = p.in(kX), w = p.in(kW);
+  if (p.has(kStatistics) || makes_sums(p)) return false;
   if (!generation_90(p) || !all_bf16(p) || x.rows > kStreamRows || x.cols != w.cols || w.cols % 8 != 0 ||
       w.rows % 8 != 0)
     return false;
@@ -187,13 +201,17 @@ void launch_linear_stream(const Problem& p, std::vector<Launch>& out) {
 
 bool fits_linear_wgmma(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
-  if (!generation_90(p) || !all_bf16(p) || a.norm.kind != NormKind::none) return false;
+  if (!generation_90(p) || !all_bf16(p)) return false;
+  // A norm that the matrix and its bias have taken in; below this number of rows a pass over x costs less.
+  const bool many = p.in(kX).rows > kStreamRows;
+  const bool carried = p.has(kStatistics) && !p.has(kNormScale) && !p.has(kNormShift);
+  if ((a.norm.kind != NormKind::none) != carried || ((carried || makes_sums(p)) && !many)) return false;
   if (!is_f32_vector(p, kBias) || !is_f32_vector(p, kGate) || (p.has(kGate) && !p.has(kResidual)))
     return false;
   if (p.has(kResidual) && rows_of(p) != LinearRows::plain) return false;
   const LinearProblem problem = wgmma_problem(p);
   const LinearParams epilogue = wgmma_epilogue(p);
-  if (p.in(kX).cols < p.in(kW).cols || (rotates(p) && a.rope.heads == 0)) return false;
+  if (p.in(kX).cols < p.in(kW).cols) return false;
   // Pointers are not known yet; what they point to starts on 256 bytes.
   return linear_refusal(problem, epilogue, wgmma_tactic(p, problem)).empty();
 }
@@ -206,6 +224,8 @@ void launch_linear_wgmma(const Problem& p, std::vector<Launch>& out) {
   e.gate = p.in_data<const float>(kGate);
   e.residual = p.in_data<const void>(kResidual);
   e.out = p.out_data<void>(0);
+  e.row_stats = p.in_data<const float>(kStatistics);
+  if (makes_sums(p)) e.out_stats = p.out_data<float>(1);
   if (rotates(p)) {
     e.position = p.in_data<const int>(kPosition);
     e.rotary = p.in_data<const float>(kTable);

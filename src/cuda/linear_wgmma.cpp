@@ -83,7 +83,7 @@ CUtensorMap weight_map(const LinearProblem& w, const LinearParams& p, const Line
   using U = cuuint64_t;
   const U k = w.k, n = w.n, ld = w.w_stride;
   const cuuint32_t rows = tactic.rows / tactic.cluster_tokens;
-  if (w.rows == LinearRows::plain || w.interleaved) return matrix_map(w.w, w.n, w.k, w.w_stride, rows, 64);
+  if (w.rows == LinearRows::plain) return matrix_map(w.w, w.n, w.k, w.w_stride, rows, 64);
   // [groups][2 halves][8 rows][k]: halves are n/2 or head_dim/2 rows apart; groups beyond a half are never
   // asked for.
   const U half = (w.rows == LinearRows::pair ? w.n : p.head_dim) / 2;
@@ -105,27 +105,28 @@ std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const 
     return i.map == a.rows && i.rows == tactic.rows && i.tokens == tactic.tokens;
   };
   if (std::none_of(std::begin(kInstances), std::end(kInstances), compiled)) return "no such tile is compiled";
-  if (tactic.resident != 1) return "one block per SM only";
-  if (tile.stages() < 2) return "tile too large for shared memory";
+  if (tactic.resident < 1 || tactic.resident > tile.residents()) return "too many blocks per SM";
+  if (tile.stages(tactic.resident) < 2) return "tile too large for shared memory";
   if (!aligned(a.x, a.x_stride) || !aligned(a.w, a.w_stride)) return "operands need 16-byte aligned rows";
   if (!aligned(p.out, p.out_stride)) return "the output needs 16-byte aligned rows";
   if (p.residual && !aligned(p.residual, p.residual_stride)) return "the residual needs 16-byte aligned rows";
   if (tactic.cluster() > 8) return "more than 8 blocks in a cluster";
   const int slice = tactic.rows / tactic.cluster_tokens;
-  if (tactic.rows % tactic.cluster_tokens || slice % 16) return "weight tile not divisible by the cluster";
-  if (tactic.split > ceil_div(a.k, 64)) return "more splits than k blocks";
+  if ((tactic.cluster_tokens & (tactic.cluster_tokens - 1)) || slice % 16)
+    return "weight tile not divisible by the cluster";
+  if (tactic.split > ceil_div(a.k, 64 * tile.depth())) return "more splits than stages of k";
   const int share = ceil_div(tactic.tokens / 8, tactic.split);
   if ((tactic.split - 1) * share * tile.row_tiles * tile.warpgroups * 2048 >
-      tile.stages() * tile.stage_bytes())
+      tile.stages(tactic.resident) * tile.stage_bytes())
     return "partial sums do not fit the ring";
-  if (a.rows != LinearRows::plain && (p.residual || p.out_stats))
+  if (a.rows != LinearRows::plain && (p.residual || p.out_stat_slots))
     return "residual and statistics need plain rows";
   if (a.rows == LinearRows::plain) return a.n % 8 ? "n must be a multiple of 8" : "";
   if (a.rows == LinearRows::pair)
     return a.n % 16 ? "a gate-up matrix needs halves of a multiple of 8 rows" : "";
   if (p.head_dim % 64 || a.n != (p.query_heads + 2 * p.kv_heads) * p.head_dim)
     return "head_dim must be a multiple of 64, n = (query_heads + 2 kv_heads)·head_dim";
-  if (p.head_dim % slice && !a.interleaved) return "a weight tile must lie within a head";
+  if (p.head_dim % slice) return "a weight tile must lie within a head";
   return aligned(p.keys, p.kv_stride) && aligned(p.values, p.kv_stride) ? ""
                                                                         : "caches need 16-byte aligned rows";
 }
@@ -133,8 +134,9 @@ std::string linear_refusal(const LinearProblem& a, const LinearParams& p, const 
 std::vector<LinearTactic> linear_candidates(const LinearProblem& a, const LinearParams& epilogue, int sms) {
   std::vector<std::pair<double, LinearTactic>> found;
   for (const Instance& i : kInstances)
-    for (int split = 1; split <= 4; ++split) {
-      const LinearTactic tactic{.rows = i.rows, .tokens = i.tokens, .split = split};
+    for (int form = 0; form <= 4; ++form) {  // two blocks per SM, or a split
+      const int split = std::max(1, form), resident = form == 0 ? 2 : 1;
+      const LinearTactic tactic{.rows = i.rows, .tokens = i.tokens, .split = split, .resident = resident};
       const int blocks = ceil_div(a.m, i.tokens) * ceil_div(a.n, i.rows) * split;
       if (i.map != a.rows || !linear_refusal(a, epilogue, tactic).empty()) continue;
       if (split > 1 && blocks > (split > 2 ? sms * 9 / 10 : sms)) continue;  // one round only
@@ -158,12 +160,12 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
                                 "_r" + std::to_string(tactic.rows) + "_n" + std::to_string(tactic.tokens),
                       .cluster = tactic.cluster(),
                       .threads = tile.threads(),
-                      .shared_bytes = tile.shared_bytes(),
+                      .shared_bytes = tile.shared_bytes(tactic.resident),
                       .params = epilogue};
   LinearParams& p = launch.params;
   p.m = a.m;
   p.n = a.n;
-  const int blocks = ceil_div(a.k, 64);
+  const int blocks = ceil_div(a.k, 64 * tile.depth());
   const auto magic = [](int d) { return d > 1 ? static_cast<uint32_t>((1ull << 32) / d) + 1 : 0u; };
   p.k_share = blocks / tactic.split;
   p.k_extra = blocks % tactic.split;
@@ -175,16 +177,17 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   p.head_dim_magic = magic(p.head_dim);
   p.split = tactic.split;
   p.split_groups = ceil_div(tactic.tokens / 8, tactic.split);
-  p.interleaved = a.interleaved;
+  p.stages = tile.stages(tactic.resident);
   p.token_slice = ceil_div(tactic.tokens / 8, tactic.cluster_rows) * 8;
   if (p.residual && p.residual_period == 0) p.residual_period = a.m;
   p.weights = weight_map(a, p, tactic);
   p.tokens = matrix_map(a.x, a.m, a.k, a.x_stride, p.token_slice, 64);
   const bool plain = a.rows == LinearRows::plain, heads = a.rows == LinearRows::heads;
-  const int columns = plain ? a.n : heads ? p.query_heads * p.head_dim : a.n / 2;
-  p.out_chunk = matrix_map(p.out, a.m, columns, p.out_stride, tile.chunk_tokens(), plain ? 64 : 32);
+  // Without query heads nothing is written through the maps of the output.
+  const int columns = plain ? a.n : heads ? std::max(1, p.query_heads) * p.head_dim : a.n / 2;
+  p.out_chunk = matrix_map(p.out, a.m, columns, p.out_stride, LinearTile::kChunkTokens, plain ? 64 : 32);
   p.out_tail = p.out_chunk;
-  if (const int left = tactic.tokens % tile.chunk_tokens())
+  if (const int left = tactic.tokens % LinearTile::kChunkTokens)
     p.out_tail = matrix_map(p.out, a.m, columns, p.out_stride, left, plain ? 64 : 32);
   p.out_group = matrix_map(p.out, a.m, columns, p.out_stride, 8, plain ? 64 : 32);
   if (heads) {  // rows of the caches: more than any position, the kernel stays within m
@@ -196,7 +199,13 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   // rounds.
   const int units = p.row_groups * p.token_groups;
   const int rounds = tactic.split > 1 ? 1 : ceil_div(units, std::max(1, max_clusters));
-  launch.grid = ceil_div(units, rounds) * launch.cluster;
+  // A cluster that keeps its tokens from tile to tile need not find their scales again.
+  int clusters = ceil_div(units, rounds);
+  if (rounds > 1 && p.token_groups < max_clusters) {
+    const int keeping = ceil_div(clusters, p.token_groups) * p.token_groups;
+    if (keeping <= max_clusters) clusters = keeping;
+  }
+  launch.grid = clusters * launch.cluster;
   return launch;
 }
 

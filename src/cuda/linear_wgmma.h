@@ -9,13 +9,12 @@ namespace flashrt {
 
 // Tile and cluster numbers; which are good for a problem is a measurement.
 struct LinearTactic {
-  int rows = 128;          // weight rows per block: 128, 192 or 256
+  int rows = 128;          // weight rows per block: 64, 128, 192 or 256
   int tokens = 128;        // tokens per block, a multiple of 8
   int cluster_rows = 1;    // blocks that share each token tile by multicast
   int cluster_tokens = 1;  // blocks that share each weight tile by multicast
   int split = 1;           // blocks that share the k range of one tile
-  int resident = 1;        // blocks per SM: two were slower at every shape measured and are not compiled
-  bool lockstep = false;   // no effect: measured as making no difference; kept for existing rows of tune/
+  int resident = 1;        // blocks that shall fit on an SM: 2 (64 rows only) halves the ring
   int cluster() const { return cluster_rows * cluster_tokens * split; }
 };
 
@@ -26,8 +25,6 @@ struct LinearProblem {
   const void* w = nullptr;
   int64_t x_stride = 0, w_stride = 0;
   LinearRows rows = LinearRows::plain;
-  bool interleaved =
-      false;  // pair, heads: rows of w already alternate by 8 with their partners (loads a little faster)
 };
 
 struct LinearLaunch {

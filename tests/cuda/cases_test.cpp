@@ -24,7 +24,7 @@ bool may_be_refused(const Line& line) {
   if (line.op == &kFlowStepOp || line.op == &kAttentionStepOp) return true;
   if (line.op != &kLinearOp) return false;
   const auto attrs = line.attrs<LinearAttrs>();
-  return attrs.norm.kind != NormKind::none || attrs.rope.head_dim > 0;
+  return attrs.norm.kind != NormKind::none || attrs.rope.head_dim > 0 || line.out.size() > 1;
 }
 
 class Cases : public testing::TestWithParam<const Case*> {};

@@ -1,5 +1,5 @@
 // y = epilogue(x · wᵀ) for some hundred tokens: weights on wgmma's M (64 rows), tokens on its N (exact tiles
-// of 8·i). One warp streams both operands by TMA into a ring of 64-wide k blocks; two or three warpgroups
+// of 8·i). Two warps stream the operands by TMA into a ring of 64-wide k blocks; one to three warpgroups
 // multiply. Blocks of a cluster share operands by multicast, or share the k range of one tile and add their
 // sums in a fixed order.
 #include "cuda/kernels/common/linear_epilogue.cuh"
@@ -12,13 +12,15 @@ namespace flashrt {
 namespace {
 
 template <class C>
-using Output = LinearOutput<typename C::T, C::kRows, C::kTile.chunk_tokens()>;
+using Output = LinearOutput<typename C::T, C::kRows, LinearTile::kChunkTokens>;
 
 // One warpgroup (64 · kRowTiles rows of every tile) from the ring to global memory.
 template <class C>
 struct Consumer {
   using T = typename C::T;
   using Out = Output<C>;
+  static constexpr int kAllConsumers = 8;  // named barrier
+  using Angles = float2[C::kRows == LinearRows::heads ? C::kChunkGroups : 1][2];
   const LinearParams& p;
   const LinearShared<C>& s;
   const LinearPlace& at;
@@ -29,7 +31,9 @@ struct Consumer {
   int count;                // k blocks
   int release_to;           // cluster rank that this lane tells of free slots, or -1
   int position = 0;
-  LinearRing ring;
+  int scaled = -1;     // first token of the tile whose scales are in shared memory
+  bool fresh = false;  // and other warps have yet to hear of them
+  LinearRing<C> ring;
   typename C::Accumulators acc;
 
   __device__ Consumer(const LinearParams& params, const LinearShared<C>& shared, const LinearPlace& place,
@@ -41,7 +45,8 @@ struct Consumer {
         warpgroup(group),
         lane(lane_id()),
         barrier(1 + group),
-        chief((threadIdx.x & 127) == 0) {
+        chief((threadIdx.x & 127) == 0),
+        ring(shared, params.stages) {
     first = at.split * p.split_groups;
     last = min(first + p.split_groups, C::kGroups);
     constexpr int kChunk = C::kChunkGroups;
@@ -50,11 +55,11 @@ struct Consumer {
     release_to = lane < at.peers() ? at.peer(lane) : -1;
   }
   __device__ __forceinline__ void sync() const { named_barrier_sync(barrier, 128); }
-  __device__ __forceinline__ void release(int slot) const {
+  __device__ __forceinline__ void release(uint32_t empty) const {
     if (at.peers() == 1) {
-      if (lane == 0) mbarrier_arrive(s.empty(slot));
+      if (lane == 0) mbarrier_arrive(empty);
     } else if (release_to >= 0) {
-      mbarrier_arrive_remote(s.empty(slot), release_to);
+      mbarrier_arrive_remote(empty, release_to);
     }
   }
   // The staging buffers: the stores of the previous tile have read them.
@@ -65,22 +70,25 @@ struct Consumer {
 
   // acc = the tile's weights · tokensᵀ over this block's k blocks.
   __device__ __forceinline__ void multiply() {
-    int previous = 0;
+    uint32_t previous = 0;
+#pragma unroll 1
     for (int block = 0; block < count; ++block) {
-      mbarrier_wait(s.full(ring.slot), ring.phase);
-      const uint64_t a = descriptor_k_major(smem_u32(s.weights(ring.slot)) + warpgroup * C::kRowTiles * 8192);
-      const uint64_t b = descriptor_k_major(smem_u32(s.tokens(ring.slot)));
+      mbarrier_wait(ring.full(), ring.phase);
+      const uint64_t a = descriptor_k_major(ring.weights() + warpgroup * C::kRowTiles * 8192);
+      const uint64_t b = descriptor_k_major(ring.tokens());
       if (block == 0) {
 #pragma unroll
         for (int i = 0; i < C::kRowTiles; ++i) wgmma_pin(acc[i]);
       }
       wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
+      for (int k = 0; k < 4 * C::kDepth; ++k) {
+        const int deeper = k / 4;  // the next 64 k-values follow the first
+        const uint64_t ak = a + deeper * (C::kTile.rows() * 128 >> 4) + k % 4 * kDescriptorNextK;
+        const uint64_t bk = b + deeper * (C::kTokens * 128 >> 4) + k % 4 * kDescriptorNextK;
 #pragma unroll
         for (int i = 0; i < C::kRowTiles; ++i)
-          wgmma_ss<C::kTokens, false, T>(acc[i], a + i * (8192 >> 4) + k * kDescriptorNextK,
-                                         b + k * kDescriptorNextK, k > 0 || block > 0);
+          wgmma_ss<C::kTokens, false, T>(acc[i], ak + i * (8192 >> 4), bk, k > 0 || block > 0);
       }
       wgmma_commit();
       if (block > 0) {
@@ -89,8 +97,8 @@ struct Consumer {
       } else if (!steps.has(LinearSteps::residual)) {
         claim_staging();
       }
-      previous = ring.slot;
-      ring.template next<C::kStages>();
+      previous = ring.empty();
+      ring.next();
     }
     wgmma_wait<0>();
 #pragma unroll
@@ -101,14 +109,14 @@ struct Consumer {
   // The blocks of a split tile exchange partial sums through their (idle) rings: block i of the split
   // finishes token groups i·split_groups …; it adds what the others sent, in rank order, to its own.
   __device__ __forceinline__ void reduce_split() {
-    const auto signal = [&](Mbarrier* bar, auto arrive) {
+    const auto signal = [&](uint32_t bar, auto arrive) {
       if (lane < p.split && lane != at.split) arrive(bar, at.rank_of(lane, at.token, at.row));
     };
-    signal(s.split_ready(), [](Mbarrier* bar, int rank) { mbarrier_arrive_remote(bar, rank); });
+    signal(s.split_ready(), [](uint32_t bar, int rank) { mbarrier_arrive_remote(bar, rank); });
     mbarrier_wait_cluster(s.split_ready(), 0);
     constexpr int kStep =
         C::kRowTiles * 2048;  // one group of one warpgroup: 16 bytes of each thread, per row tile
-    const uint32_t base = smem_u32(s.base) + (threadIdx.x & 127) * 16 + warpgroup * p.split_groups * kStep;
+    const uint32_t base = s.ring() + (threadIdx.x & 127) * 16 + warpgroup * p.split_groups * kStep;
     const int sender_pitch = C::kWarpgroups * p.split_groups * kStep;
     for (int owner = 0; owner < p.split; ++owner) {
       if (owner == at.split) continue;
@@ -127,7 +135,7 @@ struct Consumer {
       }
     }
     __syncwarp();
-    signal(s.split_sums(), [](Mbarrier* bar, int rank) { mbarrier_arrive_remote_release(bar, rank); });
+    signal(s.split_sums(), [](uint32_t bar, int rank) { mbarrier_arrive_remote_release(bar, rank); });
     mbarrier_wait_cluster(s.split_sums(), 0);
     for (int sender = 0; sender < p.split - 1; ++sender) {
       const uint32_t from = base + sender * sender_pitch - first * kStep;
@@ -146,11 +154,33 @@ struct Consumer {
     }
   }
 
+  // (cos, sin) of a chunk's tokens for this thread's pair; fetched a chunk ahead of their use.
+  template <int kChunk>
+  __device__ __forceinline__ void load_angles(const Out& out, Angles& angles) const {
+    constexpr int kFirst = C::kChunkGroups * kChunk;
+#pragma unroll
+    for (int i = 0; i < 2 * C::kChunkGroups; ++i) {
+      if (kFirst + (i >> 1) < C::kGroups)
+        angles[i >> 1][i & 1] = out.angle(position, 8 * (kFirst + (i >> 1)) + 2 * (lane & 3) + (i & 1));
+    }
+  }
+  // Of the first chunk that this block of the split finishes.
+  __device__ __forceinline__ void load_first_angles(const Out& out, Angles& angles) const {
+    const auto load = [&]<int kChunk>() {
+      if constexpr (kChunk * C::kChunkGroups < C::kGroups)
+        if (first / C::kChunkGroups == kChunk) load_angles<kChunk>(out, angles);
+    };
+    load.template operator()<0>();
+    load.template operator()<1>();
+    load.template operator()<2>();
+    load.template operator()<3>();
+  }
   // One chunk of tokens of one accumulator tile, the number-th of this block: arithmetic, transposition,
   // store. Groups outside [first, last) belong to other blocks of the split: their values are meaningless and
   // not stored.
   template <int kChunk>
-  __device__ __forceinline__ void finish_chunk(const Out& out, float* values, int number) const {
+  __device__ __forceinline__ void finish_chunk(const Out& out, float* values, int number,
+                                               Angles& angles) const {
     constexpr int kFirst = C::kChunkGroups * kChunk;
     constexpr int kCount = C::kGroups - kFirst < C::kChunkGroups ? C::kGroups - kFirst : C::kChunkGroups;
     const int begin = max(first - kFirst, 0), end = min(last - kFirst, kCount);
@@ -159,21 +189,17 @@ struct Consumer {
 #pragma unroll
       for (int g = 0; g < kCount; ++g) step(g, values + 4 * (kFirst + g));
     };
-    float2 angle[C::kRows == LinearRows::heads ? kCount : 1][2];
+    if (steps.has(LinearSteps::normalise)) {
+      const uint32_t scales = s.scales() + 32 * kFirst + 8 * (lane & 3);
+      each([&](int g, float* v) { out.normalise(v, ld_shared_f2(scales + 32 * g)); });
+    } else if (steps.has(LinearSteps::bias)) {
+      each([&](int, float* v) { out.add_bias(v); });
+    }
     if constexpr (C::kRows == LinearRows::heads) {
       if (out.rotates(steps)) {
-#pragma unroll
-        for (int i = 0; i < 2 * kCount; ++i)
-          angle[i >> 1][i & 1] = out.angle(position, 8 * (kFirst + (i >> 1)) + 2 * (lane & 3) + (i & 1));
+        each([&](int g, float* v) { Out::turn(v, angles[g]); });
+        load_angles<kChunk + 1>(out, angles);
       }
-    }
-    if (steps.has(LinearSteps::normalise)) {
-      const float4* scales = reinterpret_cast<const float4*>(s.scales()) + 4 * kFirst + (lane & 3);
-      each([&](int g, float* v) { out.normalise(v, scales[4 * g]); });
-    }
-    if (steps.has(LinearSteps::bias)) each([&](int, float* v) { out.add_bias(v); });
-    if constexpr (C::kRows == LinearRows::heads) {
-      if (out.rotates(steps)) each([&](int g, float* v) { Out::turn(v, angle[g]); });
     } else if (steps.has(LinearSteps::gelu)) {
       each([](int, float* v) { Out::template apply<LinearActivation::gelu_tanh>(v); });
     } else if (steps.has(LinearSteps::silu)) {
@@ -219,13 +245,13 @@ struct Consumer {
     out.fetch_residual(s.staging(warpgroup, number & 1), group * 8, max(first - group, 0),
                        min(last - group, kChunk));
   }
-  __device__ __forceinline__ void finish(const Out& out, int i, int row0) {
+  __device__ __forceinline__ void finish(const Out& out, int i, int row0, Angles& angles) {
     const auto chunk = [&]<int kIndex>() {
       constexpr int kChunk = C::kChunkGroups;
       if constexpr (kIndex * kChunk < C::kGroups) {
         if (kIndex * kChunk + kChunk <= first || kIndex * kChunk >= last) return;
         const int number = i * chunks + kIndex - first / kChunk;
-        finish_chunk<kIndex>(out, acc[i], number);
+        finish_chunk<kIndex>(out, acc[i], number, angles);
         if (steps.has(LinearSteps::residual) && number + 2 < C::kRowTiles * chunks) {
           claim_staging();
           fetch_residual(row0, out.token0, number + 2);
@@ -242,7 +268,37 @@ struct Consumer {
     pdl_wait();
     if (C::kRows == LinearRows::heads && p.position) position = *p.position;
   }
-  __device__ __forceinline__ void accumulate(int row0, int token0, uint32_t phase) {
+  // 1/σ of the tile's tokens from the partial sums of the producer of x, one thread per token, while the
+  // first k blocks are on their way. Most launches give a block one tile of tokens only.
+  __device__ __forceinline__ void find_scales(int token0) {
+    if (scaled == token0) return;
+    constexpr int kThreads = 128 * C::kWarpgroups;
+    if (scaled >= 0) named_barrier_sync(kAllConsumers, kThreads);  // the previous tile's have been read
+    scaled = token0;
+    for (int t = threadIdx.x; t < C::kTokens; t += kThreads) {
+      const float2* partial = reinterpret_cast<const float2*>(p.row_stats) + min(token0 + t, p.m - 1);
+      float sum = 0.f, squares = 0.f;
+      constexpr int kBatch = 16;  // loads under way at once
+      for (int i = 0; i < p.row_stat_slots; i += kBatch) {
+        float2 v[kBatch];
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j)
+          v[j] = i + j < p.row_stat_slots ? __ldcg(partial + static_cast<int64_t>(i + j) * p.m)
+                                          : make_float2(0.f, 0.f);
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) {
+          sum += v[j].x;
+          squares += v[j].y;
+        }
+      }
+      const float mean = p.centred ? sum * p.inverse_width : 0.f;
+      st_shared_f1(s.scales() + 4 * t, rsqrtf(squares * p.inverse_width - mean * mean + p.epsilon));
+    }
+    fresh = true;
+    __syncwarp();  // or the compiler no longer takes what follows for uniform
+  }
+  __device__ __forceinline__ void accumulate(int row0, int token0) {
+    if (steps.has(LinearSteps::normalise)) find_scales(token0);
     if (steps.has(LinearSteps::residual)) {
       claim_staging();
       fetch_residual(row0, token0, 0);
@@ -250,30 +306,37 @@ struct Consumer {
     }
     multiply();
     if (p.split > 1) reduce_split();
-    if (steps.has(LinearSteps::normalise)) mbarrier_wait(s.scale_full(), phase);
+    if (fresh) named_barrier_sync(kAllConsumers, 128 * C::kWarpgroups);
+    fresh = false;
   }
   __device__ __forceinline__ void run() {
     bool started = false;
-    uint32_t phase = 0;
-    for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at), phase ^= 1) {
+    for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at)) {
       const int row0 = tile.row_tile * C::kTile.rows() + warpgroup * C::kRowTiles * 64;
       const int token0 = tile.token_tile * C::kTokens;
       if constexpr (C::kRowTiles == 1) {
         const Out out(p, steps, row0, token0);  // its loads are under way during the multiplication
         if (!started) start();
-        accumulate(row0, token0, phase);
-        finish(out, 0, row0);
+        Angles angles;
+        if constexpr (C::kRows == LinearRows::heads) {
+          if (out.rotates(steps)) load_first_angles(out, angles);
+        }
+        accumulate(row0, token0);
+        finish(out, 0, row0, angles);
       } else {  // no registers to spare
         if (!started) start();
-        accumulate(row0, token0, phase);
+        accumulate(row0, token0);
 #pragma unroll
-        for (int i = 0; i < C::kRowTiles; ++i) finish(Out(p, steps, row0 + i * 64, token0), i, row0);
+        for (int i = 0; i < C::kRowTiles; ++i) {
+          Angles angles;
+          const Out out(p, steps, row0 + i * 64, token0);
+          if constexpr (C::kRows == LinearRows::heads) {
+            if (out.rotates(steps)) load_first_angles(out, angles);
+          }
+          finish(out, i, row0, angles);
+        }
       }
       started = true;
-      if (steps.has(LinearSteps::normalise)) {
-        __syncwarp();
-        if (lane == 0) mbarrier_arrive(s.scale_empty());
-      }
     }
     if (!started) pdl_wait();
     if (chief) bulk_wait_read<0>();
@@ -284,39 +347,41 @@ template <class C>
 __device__ __forceinline__ void linear(const LinearParams& p) {
   extern __shared__ __align__(1024) uint8_t shared_memory[];
   pdl_launch();  // the whole grid is resident: a successor can only take what we leave free
-  const LinearShared<C> s{shared_memory};
+  const LinearShared<C> s(shared_memory);
   const LinearPlace at(p);
   const bool clustered = at.rows * at.tokens * p.split > 1;
   const int warp = warp_id();
   constexpr int kProducerWarp = 4 * C::kWarpgroups;
   if (warp >= kProducerWarp) {
-    LinearProducer<C> producer(p, s, at);
-    const bool leader = warp == kProducerWarp && elect_one();
-    if (leader) {
+    const bool leader = elect_one();
+    if (warp == kProducerWarp && leader) {
       tma_prefetch_descriptor(&p.weights);
-      tma_prefetch_descriptor(&p.tokens);
-      for (int i = 0; i < C::kStages; ++i) {
+      for (int i = 0; i < p.stages; ++i) {
         mbarrier_init(s.full(i), 1);
         mbarrier_init(s.empty(i), 4 * C::kWarpgroups * at.peers());
       }
-      mbarrier_init(s.scale_full(), 3);
-      mbarrier_init(s.scale_empty(), 4 * C::kWarpgroups);
       mbarrier_init(s.split_ready(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
       mbarrier_init(s.split_sums(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
       fence_barrier_init();
-      if (at.tokens == 1) producer.request_weights();  // they arrive at our barriers only
+    } else if (warp == kProducerWarp + 1 && leader) {
+      tma_prefetch_descriptor(&p.tokens);
     }
     __syncwarp();
     if (clustered)
       cluster_sync();
     else
       __syncthreads();
-    register_decrease<C::kProducerRegisters>();
-    if (leader) {
-      if (at.tokens > 1) producer.request_weights();
-      producer.run();
-    } else if (warp > kProducerWarp && p.row_stats) {
-      linear_token_scales<C>(p, s, at, warp - kProducerWarp - 1);
+    if constexpr (C::kMovesRegisters) register_decrease<C::kProducerRegisters>();
+    if (warp == kProducerWarp) {
+      if (leader) LinearWeights<C>(p, s, at).run();
+    } else {
+      pdl_wait();
+      const int thread = (threadIdx.x & 127) - 64;
+      if (warp == kProducerWarp + 1) {
+        if (leader) LinearTokens<C>(p, s, at).run();
+      } else if (C::kRows == LinearRows::heads && p.rotary) {
+        linear_fetch_angles<C>(p, at, thread);
+      }
     }
     __syncwarp();
   } else {
@@ -327,7 +392,7 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
       cluster_sync();
     else
       __syncthreads();
-    register_increase<C::kConsumerRegisters>();
+    if constexpr (C::kMovesRegisters) register_increase<C::kConsumerRegisters>();
     consumer.run();
   }
   if (clustered) cluster_sync();  // peers may still write to our ring or signal our barriers
@@ -337,7 +402,8 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
 }  // namespace flashrt
 
 #define FLASHRT_LINEAR(map, rows, tokens)                                                             \
-  extern "C" __global__ void __launch_bounds__(flashrt::linear_tile(rows, tokens).threads(), 1)       \
+  extern "C" __global__ void __launch_bounds__(flashrt::linear_tile(rows, tokens).threads(),          \
+                                               flashrt::linear_tile(rows, tokens).residents())        \
       linear_sm90_bf16_##map##_r##rows##_n##tokens(const __grid_constant__ flashrt::LinearParams p) { \
     flashrt::linear<flashrt::LinearConfig<__nv_bfloat16, flashrt::LinearRows::map, rows, tokens>>(p); \
   }

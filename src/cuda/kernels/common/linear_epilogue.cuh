@@ -7,20 +7,26 @@
 
 namespace flashrt {
 
-// x · sigmoid(y) = x / (1 + 2^(−y·log2 e)), to a few f32 ulp.
-__device__ __forceinline__ float times_sigmoid(float x, float y) {
-  float e, r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(y * -1.4426950408889634f));
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.f + e));
-  return x * r;
+// (x0, x1) → x · sigmoid(−t · ln 2) = x / (1 + 2^t), to a few f32 ulp. The two share one reciprocal: the
+// special function unit is what an epilogue of activations waits for. Beyond 2^60 the quotient is 0 in any
+// 16-bit format.
+__device__ __forceinline__ void times_sigmoid(float& x0, float& x1, float t0, float t1) {
+  float e0, e1, r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e0) : "f"(fminf(t0, 60.f)));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e1) : "f"(fminf(t1, 60.f)));
+  const float a = 1.f + e0, b = 1.f + e1;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a * b));
+  x0 *= b * r;
+  x1 *= a * r;
 }
 template <LinearActivation kActivation>
-__device__ __forceinline__ float activate(float x) {
+__device__ __forceinline__ void activate(float& x, float& y) {
+  constexpr float kLog2E = 1.4426950408889634f;
   // 0.5·x·(1 + tanh(u)) = x·sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
+  constexpr float kLinear = -2.f * 0.7978845608f * kLog2E, kCubic = kLinear * 0.044715f;
   if constexpr (kActivation == LinearActivation::gelu_tanh)
-    return times_sigmoid(x, x * __fmaf_rn(x * x, 2.f * 0.7978845608f * 0.044715f, 2.f * 0.7978845608f));
-  if constexpr (kActivation == LinearActivation::silu) return times_sigmoid(x, x);
-  return x;
+    times_sigmoid(x, y, x * __fmaf_rn(x * x, kCubic, kLinear), y * __fmaf_rn(y * y, kCubic, kLinear));
+  if constexpr (kActivation == LinearActivation::silu) times_sigmoid(x, y, x * -kLog2E, y * -kLog2E);
 }
 
 __device__ __forceinline__ void cp_async_16(uint32_t dst, const void* src, bool valid) {
@@ -37,6 +43,12 @@ __device__ __forceinline__ uint4 ld_shared_16(uint32_t addr) {
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "r"(addr));
+  return v;
+}
+
+__device__ __forceinline__ float2 ld_shared_f2(uint32_t addr) {
+  float2 v;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(addr));
   return v;
 }
 
@@ -78,7 +90,7 @@ struct LinearOutput {
   int kv;                  // heads: < 0 query, < kv_heads key, otherwise value
   int rotary_offset;       // heads: of this thread's pair within a row of the rotary table
   bool column_valid;
-  float bias[2], gate[2], column_sum[2];  // of accumulator rows lane/4 and lane/4 + 8 of this warp
+  float bias[2], gate[2];  // of accumulator rows lane/4 and lane/4 + 8 of this warp
 
   // row0: first (tile-ordered) weight row of the 64. Reads constants only: may run before the predecessor has
   // finished.
@@ -117,7 +129,6 @@ struct LinearOutput {
     };
     load(steps.has(LinearSteps::bias) ? p.bias : nullptr, bias, 0.f);
     load(steps.has(LinearSteps::residual) ? p.gate : nullptr, gate, 1.f);
-    load(steps.has(LinearSteps::normalise) ? p.column_sum : nullptr, column_sum, 0.f);
   }
 
   // Shared address of 16-byte vector v of token t of a staged tile: vectors are permuted so that both the
@@ -152,12 +163,12 @@ struct LinearOutput {
   }
 
   // Accumulators of 8 tokens: v = (row, token), (row, token + 1), (row + 8, token), (row + 8, token + 1).
-  // scale = (rstd, rstd·mean) of the two tokens.
-  __device__ __forceinline__ void normalise(float* v, const float4& scale) const {
-    v[0] = v[0] * scale.x - scale.y * column_sum[0];
-    v[1] = v[1] * scale.z - scale.w * column_sum[0];
-    v[2] = v[2] * scale.x - scale.y * column_sum[1];
-    v[3] = v[3] * scale.z - scale.w * column_sum[1];
+  // scale = 1/σ of the two tokens; the bias, which may be zero, is added.
+  __device__ __forceinline__ void normalise(float* v, const float2& scale) const {
+    v[0] = __fmaf_rn(v[0], scale.x, bias[0]);
+    v[1] = __fmaf_rn(v[1], scale.y, bias[0]);
+    v[2] = __fmaf_rn(v[2], scale.x, bias[1]);
+    v[3] = __fmaf_rn(v[3], scale.y, bias[1]);
   }
   __device__ __forceinline__ void add_bias(float* v) const {
 #pragma unroll
@@ -165,12 +176,12 @@ struct LinearOutput {
   }
   template <LinearActivation kActivation>
   __device__ __forceinline__ static void apply(float* v) {
+    activate<kActivation>(v[0], v[1]);
     if constexpr (kRows == LinearRows::pair) {
-      v[0] = activate<kActivation>(v[0]) * v[2];
-      v[1] = activate<kActivation>(v[1]) * v[3];
+      v[0] *= v[2];
+      v[1] *= v[3];
     } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = activate<kActivation>(v[i]);
+      activate<kActivation>(v[2], v[3]);
     }
   }
   __device__ __forceinline__ bool rotates(LinearSteps steps) const {
@@ -258,7 +269,7 @@ struct LinearOutput {
         squares += __shfl_xor_sync(0xffffffffu, squares, d);
       }
       if (vector == 0 && r < p.m && t >= 8 * begin && t < 8 * end && slot < p.out_stat_slots)
-        reinterpret_cast<float2*>(p.out_stats)[static_cast<int64_t>(r) * p.out_stat_slots + slot] =
+        reinterpret_cast<float2*>(p.out_stats)[static_cast<int64_t>(slot) * p.m + r] =
             make_float2(sum, squares);
     }
   }

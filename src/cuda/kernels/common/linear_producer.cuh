@@ -1,4 +1,5 @@
-// The producing warps of the wgmma linear kernel: operands into the ring, and the scales of the tokens.
+// The producing warps of the wgmma linear kernel: one requests weights, one tokens, two the rotary table.
+// What a k block costs them bounds the kernel for narrow tiles: everything but k is computed once per tile.
 #pragma once
 #include "cuda/kernels/common/linear_schedule.cuh"
 #include "cuda/kernels/common/pdl.cuh"
@@ -6,110 +7,121 @@
 
 namespace flashrt {
 
-// One thread: both operands of every k block of every tile into the ring. Peers of a cluster each load a
-// slice of what they share, for all of them; slices of tokens may overlap.
+// One thread: the weights of every k block of every tile into the ring, without waiting for the predecessor.
+// Blocks that share weight tiles each load a slice for all of them.
 template <class C>
-struct LinearProducer {
+struct LinearWeights {
   const LinearParams& p;
-  const LinearShared<C>& s;
   const LinearPlace& at;
-  LinearRange range;
-  LinearSchedule tile;
-  uint32_t bytes;  // that arrive per stage
-  int early;       // k blocks whose weights are requested ahead of the predecessor's results
-  __device__ LinearProducer(const LinearParams& params, const LinearShared<C>& shared,
-                            const LinearPlace& place)
-      : p(params), s(shared), at(place), range(p, at.split), tile(p, at) {
-    bytes = C::kTile.rows() * 128 + at.rows * p.token_slice * 128;
-    early = tile.done() ? 0 : min(C::kStages, range.count);
-  }
+  const LinearRange range;
+  LinearRing<C> ring;
+  uint32_t bytes, offset;  // that arrive per stage, both operands; of this block's slice within the tile
+  int slice;               // rows
 
-  __device__ void load_weights(int stage, int block) const {
-    const int slice = C::kTile.rows() / at.tokens, row = tile.row_tile * C::kTile.rows() + at.token * slice;
-    uint8_t* dst = s.weights(stage) + at.token * slice * 128;
-    const int k = block * 64;
-    Mbarrier* bar = s.full(stage);
-    if (C::kRows == LinearRows::plain || p.interleaved) {
-      if (at.tokens == 1)
-        tma_load_2d(dst, &p.weights, bar, k, row);
-      else
-        tma_load_2d_multicast(dst, &p.weights, bar, k, row, at.token_mask());
-      return;
-    }
-    int group = row >> 4;  // of the first half of the pairs, in 8 rows
-    if constexpr (C::kRows == LinearRows::heads) {
-      const int head = fast_divide(row, p.head_dim_magic), first = head * p.head_dim;
-      group = (first >> 3) + ((row - first) >> 4);
-    }
-    if (at.tokens == 1)
-      tma_load_4d(dst, &p.weights, bar, k, 0, 0, group);
-    else
-      tma_load_4d_multicast(dst, &p.weights, bar, k, 0, 0, group, at.token_mask());
+  __device__ LinearWeights(const LinearParams& params, const LinearShared<C>& s, const LinearPlace& place)
+      : p(params), at(place), range(p, at.split), ring(s, p.stages) {
+    slice = C::kTile.rows();
+    for (int t = 1; t < at.tokens; t *= 2) slice >>= 1;  // the host admits powers of two
+    offset = at.token * slice * 128;
+    bytes = C::kDepth * (C::kTile.rows() + at.rows * p.token_slice) * 128;
   }
-  __device__ void load_tokens(int stage, int block) const {
-    const int first = min(at.row * p.token_slice, C::kTokens - p.token_slice);
-    uint8_t* dst = s.tokens(stage) + first * 128;
-    const int row = tile.token_tile * C::kTokens + first;
-    if (at.rows == 1)
-      tma_load_2d(dst, &p.tokens, s.full(stage), block * 64, row);
-    else
-      tma_load_2d_multicast(dst, &p.tokens, s.full(stage), block * 64, row, at.row_mask());
+  // Tile row, or group of 8 rows of the first half of the pairs, where this block's slice begins.
+  __device__ int origin(const LinearSchedule& tile) const {
+    const int row = tile.row_tile * C::kTile.rows() + at.token * slice;
+    if (C::kRows == LinearRows::plain) return row;
+    if (C::kRows == LinearRows::pair) return row >> 4;
+    const int first = fast_divide(row, p.head_dim_magic) * p.head_dim;
+    return (first >> 3) + ((row - first) >> 4);
   }
-  __device__ void request_weights() const {
-    for (int i = 0; i < early; ++i) {
-      mbarrier_arrive_expect_tx(s.full(i), bytes);
-      load_weights(i, range.first + i);
+  template <bool kMulticast>
+  __device__ __forceinline__ void load_tile(int y) {
+    const uint16_t mask = kMulticast ? at.token_mask() : 0;
+    int k = range.first * C::kDepth * 64;
+#pragma unroll 1
+    for (int left = range.count; left > 0; --left, ring.next()) {
+      mbarrier_wait(ring.empty(), ring.phase ^ 1);
+      mbarrier_arrive_expect_tx(ring.full(), bytes);
+#pragma unroll
+      for (int deeper = 0; deeper < C::kDepth; ++deeper, k += 64) {
+        const uint32_t to = ring.weights() + offset + deeper * C::kTile.rows() * 128;
+        if constexpr (C::kRows == LinearRows::plain) {
+          if constexpr (kMulticast)
+            tma_load_2d_multicast(to, &p.weights, ring.full(), k, y, mask);
+          else
+            tma_load_2d(to, &p.weights, ring.full(), k, y);
+        } else {
+          if constexpr (kMulticast)
+            tma_load_4d_multicast(to, &p.weights, ring.full(), k, 0, 0, y, mask);
+          else
+            tma_load_4d(to, &p.weights, ring.full(), k, 0, 0, y);
+        }
+      }
     }
   }
   __device__ void run() {
-    pdl_wait();
-    LinearRing ring;
-    for (int ahead = early; !tile.done(); tile.next(p, at), ahead = 0) {
-      for (int i = 0; i < range.count; ++i) {
-        if (i >= ahead) {
-          mbarrier_wait(s.empty(ring.slot), ring.phase ^ 1);
-          mbarrier_arrive_expect_tx(s.full(ring.slot), bytes);
-          load_weights(ring.slot, range.first + i);
-        }
-        load_tokens(ring.slot, range.first + i);
-        ring.template next<C::kStages>();
-      }
+    for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at)) {
+      if (at.tokens > 1)
+        load_tile<true>(origin(tile));
+      else
+        load_tile<false>(origin(tile));
     }
   }
 };
 
-// Three warps: (rstd, rstd·mean) of every token of the tile, from the partial sums of the producer of x.
+// One thread: the tokens of every k block, once the predecessor has written them. Slices of peers may
+// overlap.
 template <class C>
-__device__ __forceinline__ void linear_token_scales(const LinearParams& p, const LinearShared<C>& s,
-                                                    const LinearPlace& at, int warp) {
-  pdl_wait();
-  const int lane = lane_id();
-  uint32_t phase = 0;
-  for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at), phase ^= 1) {
-    mbarrier_wait(s.scale_empty(), phase ^ 1);
-    for (int t = warp * 4 + lane / 8; t < C::kTokens; t += 12) {
-      const int row = tile.token_tile * C::kTokens + t;
-      float sum = 0.f, squares = 0.f;
-      if (row < p.m) {
-        const float2* slots =
-            reinterpret_cast<const float2*>(p.row_stats) + static_cast<int64_t>(row) * p.row_stat_slots;
-        for (int i = lane & 7; i < p.row_stat_slots; i += 8) {
-          const float2 v = slots[i];
-          sum += v.x;
-          squares += v.y;
-        }
-      }
+struct LinearTokens {
+  const LinearParams& p;
+  const LinearPlace& at;
+  const LinearRange range;
+  LinearRing<C> ring;
+
+  __device__ LinearTokens(const LinearParams& params, const LinearShared<C>& s, const LinearPlace& place)
+      : p(params), at(place), range(p, at.split), ring(s, p.stages) {}
+  template <bool kMulticast>
+  __device__ __forceinline__ void load_tile(int y, uint32_t offset) {
+    const uint16_t mask = kMulticast ? at.row_mask() : 0;
+    int k = range.first * C::kDepth * 64;
+#pragma unroll 1
+    for (int left = range.count; left > 0; --left, ring.next()) {
+      mbarrier_wait(ring.empty(), ring.phase ^ 1);
 #pragma unroll
-      for (int d = 1; d < 8; d *= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        squares += __shfl_xor_sync(0xffffffffu, squares, d);
+      for (int deeper = 0; deeper < C::kDepth; ++deeper, k += 64) {
+        const uint32_t to = ring.tokens() + offset + deeper * C::kTokens * 128;
+        if constexpr (kMulticast)
+          tma_load_2d_multicast(to, &p.tokens, ring.full(), k, y, mask);
+        else
+          tma_load_2d(to, &p.tokens, ring.full(), k, y);
       }
-      const float mean = p.column_sum ? sum * p.inverse_width : 0.f;
-      const float rstd = rsqrtf(squares * p.inverse_width - mean * mean + p.epsilon);
-      if ((lane & 7) == 0) reinterpret_cast<float2*>(s.scales())[t] = make_float2(rstd, rstd * mean);
     }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(s.scale_full());
+  }
+  __device__ void run() {
+    const int first = min(at.row * p.token_slice, C::kTokens - p.token_slice);
+    for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at)) {
+      if (at.rows > 1)
+        load_tile<true>(tile.token_tile * C::kTokens + first, first * 128);
+      else
+        load_tile<false>(tile.token_tile * C::kTokens + first, first * 128);
+    }
+  }
+};
+
+// Two warps: the rows of the rotary table that the tiles will ask for, into L2.
+template <class C>
+__device__ __forceinline__ void linear_fetch_angles(const LinearParams& p, const LinearPlace& at,
+                                                    int thread) {
+  const int position = p.position ? *p.position : 0, half = p.head_dim >> 1;
+  for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at)) {
+    const int row = tile.row_tile * C::kTile.rows(), head = fast_divide(row, p.head_dim_magic);
+    if (head >= p.query_heads + p.kv_heads) continue;
+    const float2* column = reinterpret_cast<const float2*>(p.rotary) + ((row - head * p.head_dim) >> 1);
+    for (int t = thread; t < C::kTokens; t += 64) {
+      const int token = min(tile.token_tile * C::kTokens + t, p.m - 1);
+      const float2* from = column + static_cast<int64_t>(position + token) * half;
+      for (int i = 0; i < C::kTile.rows() / 2; i += 16)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(from + i) : "memory");
+    }
   }
 }
 

@@ -13,35 +13,37 @@ struct LinearConfig {
   static constexpr LinearTile kTile = linear_tile(kTileRows, kTokens_);
   static_assert(kTile.rows() == kTileRows);
   static constexpr int kWarpgroups = kTile.warpgroups, kRowTiles = kTile.row_tiles, kTokens = kTokens_;
-  static constexpr int kGroups = kTokens / 8, kStages = kTile.stages(), kStageBytes = kTile.stage_bytes();
-  static constexpr int kChunkGroups = kTile.chunk_tokens() / 8;
-  // Together all that the block gets at launch: 168 per thread for two warpgroups, 128 for three.
+  static constexpr int kGroups = kTokens / 8, kDepth = kTile.depth(), kStageBytes = kTile.stage_bytes();
+  static constexpr int kChunkGroups = LinearTile::kChunkTokens / 8;
+  // Together all that the block gets at launch: 168 per thread for two warpgroups, 128 for three. One
+  // warpgroup keeps what the compiler gave it: at most 128, so that two blocks fit on an SM.
+  static constexpr bool kMovesRegisters = kWarpgroups > 1;
   static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 232 : 152;
   static constexpr int kProducerRegisters = kWarpgroups == 2 ? 40 : 56;
   using Accumulators = float[kRowTiles][kTokens / 2];
 };
 
-// Shared memory, from the 1,024-byte aligned base: ring, staging, per-token scales, barriers.
+// Shared memory, from the 1,024-byte aligned base: staging, per-token scales, barriers, ring. As 32-bit
+// addresses from a base that the compiler takes for uniform and does not find anew before every copy.
 template <class C>
 struct LinearShared {
-  uint8_t* base;
-  __device__ uint8_t* weights(int stage) const { return base + stage * C::kStageBytes; }
-  __device__ uint8_t* tokens(int stage) const { return weights(stage) + C::kTile.rows() * 128; }
+  uint32_t base;
+  __device__ explicit LinearShared(uint8_t* memory) {
+    uint32_t found;
+    asm volatile("mov.u32 %0, %1;" : "=r"(found) : "r"(smem_u32(memory)));
+    base = __shfl_sync(0xffffffffu, found, 0);
+  }
   __device__ uint32_t staging(int warpgroup, int buffer) const {
-    return smem_u32(base) + C::kStages * C::kStageBytes +
-           (warpgroup * 2 + buffer) * C::kTile.chunk_tokens() * 128;
+    return base + (warpgroup * 2 + buffer) * LinearTile::kChunkTokens * 128;
   }
-  __device__ float* scales() const {
-    return reinterpret_cast<float*>(base + C::kStages * C::kStageBytes + C::kTile.staging_bytes());
-  }
-  __device__ Mbarrier* full(int stage) const {
-    return reinterpret_cast<Mbarrier*>(scales() + 2 * C::kTokens) + stage;
-  }
-  __device__ Mbarrier* empty(int stage) const { return full(8 + stage); }
-  __device__ Mbarrier* scale_full() const { return full(16); }
-  __device__ Mbarrier* scale_empty() const { return full(17); }
-  __device__ Mbarrier* split_ready() const { return full(18); }  // peers no longer read their rings
-  __device__ Mbarrier* split_sums() const { return full(19); }   // peers' partial sums have arrived
+  __device__ uint32_t scales() const { return base + C::kTile.staging_bytes(); }
+  __device__ uint32_t barrier(int i) const { return scales() + C::kTokens * 4 + 8 * i; }
+  __device__ uint32_t full(int stage) const { return barrier(stage); }
+  __device__ uint32_t empty(int stage) const { return barrier(LinearTile::kMaxStages + stage); }
+  // Of a split: peers no longer read their rings; peers' partial sums have arrived.
+  __device__ uint32_t split_ready() const { return barrier(2 * LinearTile::kMaxStages); }
+  __device__ uint32_t split_sums() const { return barrier(2 * LinearTile::kMaxStages + 1); }
+  __device__ uint32_t ring() const { return base + C::kTile.fixed_bytes(); }
 };
 
 // This block's coordinates in its cluster, and the cluster ranks of its peers.
@@ -99,7 +101,7 @@ struct LinearSchedule {
   }
 };
 
-// This block's range of k blocks.
+// This block's range of stages.
 struct LinearRange {
   int first, count;
   __device__ LinearRange(const LinearParams& p, int split)
@@ -107,12 +109,22 @@ struct LinearRange {
 };
 
 // Position in the ring of stages; the phase flips at every wrap.
+template <class C>
 struct LinearRing {
-  int slot = 0;
+  uint32_t base;
+  int stages, slot = 0;
   uint32_t phase = 0;
-  template <int kStages>
+  __device__ LinearRing(const LinearShared<C>& s, int count) : base(s.base), stages(count) {}
+  __device__ __forceinline__ uint32_t weights() const {
+    return base + C::kTile.fixed_bytes() + slot * C::kStageBytes;
+  }
+  __device__ __forceinline__ uint32_t tokens() const { return weights() + C::kDepth * C::kTile.rows() * 128; }
+  __device__ __forceinline__ uint32_t full() const {
+    return base + C::kTile.staging_bytes() + C::kTokens * 4 + slot * 8;
+  }
+  __device__ __forceinline__ uint32_t empty() const { return full() + 8 * LinearTile::kMaxStages; }
   __device__ __forceinline__ void next() {
-    if (++slot == kStages) slot = 0, phase ^= 1;
+    if (++slot == stages) slot = 0, phase ^= 1;
   }
 };
 

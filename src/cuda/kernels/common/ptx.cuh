@@ -70,6 +70,10 @@ __device__ __forceinline__ void st_cluster_f4(uint32_t addr, float4 v) {
                : "memory");
 }
 
+__device__ __forceinline__ void st_shared_f1(uint32_t addr, float v) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(addr), "f"(v) : "memory");
+}
+
 // Barrier `id` (1..15; 0 is __syncthreads) over `threads` threads, a multiple of 32.
 __device__ __forceinline__ void named_barrier_sync(uint32_t id, uint32_t threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

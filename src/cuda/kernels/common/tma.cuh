@@ -1,5 +1,6 @@
 // The copy engine: tensor tiles and plain byte ranges between global and shared memory. sm_90 and later.
-// Coordinates are in elements, innermost first. Loads complete on an mbarrier; stores in bulk groups.
+// Coordinates are in elements, innermost first. Loads complete on an mbarrier; stores in bulk groups. Shared
+// memory is a pointer or, where a loop must not convert it each time, its shared-window address.
 #pragma once
 #include <cuda.h>
 
@@ -18,13 +19,17 @@ __device__ __forceinline__ void tma_prefetch_descriptor(const CUtensorMap* map) 
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-__device__ __forceinline__ void tma_load_2d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+__device__ __forceinline__ void tma_load_2d(uint32_t dst, const CUtensorMap* map, uint32_t bar, int x, int y,
                                             L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
-      " [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "l"(static_cast<uint64_t>(hint))
+      " [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(dst),
+      "l"(map), "r"(bar), "r"(x), "r"(y), "l"(static_cast<uint64_t>(hint))
       : "memory");
+}
+__device__ __forceinline__ void tma_load_2d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+                                            L2Hint hint = L2Hint::normal) {
+  tma_load_2d(smem_u32(dst), map, smem_u32(bar), x, y, hint);
 }
 __device__ __forceinline__ void tma_load_3d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
                                             int z, L2Hint hint = L2Hint::normal) {
@@ -35,24 +40,33 @@ __device__ __forceinline__ void tma_load_3d(void* dst, const CUtensorMap* map, M
       : "memory");
 }
 
-__device__ __forceinline__ void tma_load_4d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+__device__ __forceinline__ void tma_load_4d(uint32_t dst, const CUtensorMap* map, uint32_t bar, int x, int y,
                                             int z, int u, L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
-      " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "r"(u), "l"(static_cast<uint64_t>(hint))
+      " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(dst),
+      "l"(map), "r"(bar), "r"(x), "r"(y), "r"(z), "r"(u), "l"(static_cast<uint64_t>(hint))
       : "memory");
+}
+__device__ __forceinline__ void tma_load_4d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+                                            int z, int u, L2Hint hint = L2Hint::normal) {
+  tma_load_4d(smem_u32(dst), map, smem_u32(bar), x, y, z, u, hint);
 }
 
 // Writes the tile, and signals the barrier, at the same offsets in every block of `cta_mask`.
-__device__ __forceinline__ void tma_load_2d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
-                                                      int y, uint16_t cta_mask,
+__device__ __forceinline__ void tma_load_2d_multicast(uint32_t dst, const CUtensorMap* map, uint32_t bar,
+                                                      int x, int y, uint16_t cta_mask,
                                                       L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5, %6;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "h"(cta_mask), "l"(static_cast<uint64_t>(hint))
+      ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5, %6;" ::"r"(dst),
+      "l"(map), "r"(bar), "r"(x), "r"(y), "h"(cta_mask), "l"(static_cast<uint64_t>(hint))
       : "memory");
+}
+__device__ __forceinline__ void tma_load_2d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
+                                                      int y, uint16_t cta_mask,
+                                                      L2Hint hint = L2Hint::normal) {
+  tma_load_2d_multicast(smem_u32(dst), map, smem_u32(bar), x, y, cta_mask, hint);
 }
 __device__ __forceinline__ void tma_load_3d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
                                                       int y, int z, uint16_t cta_mask,
@@ -64,15 +78,19 @@ __device__ __forceinline__ void tma_load_3d_multicast(void* dst, const CUtensorM
       : "memory");
 }
 
-__device__ __forceinline__ void tma_load_4d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
-                                                      int y, int z, int u, uint16_t cta_mask,
+__device__ __forceinline__ void tma_load_4d_multicast(uint32_t dst, const CUtensorMap* map, uint32_t bar,
+                                                      int x, int y, int z, int u, uint16_t cta_mask,
                                                       L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "r"(u), "h"(cta_mask),
-      "l"(static_cast<uint64_t>(hint))
+      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;" ::"r"(dst),
+      "l"(map), "r"(bar), "r"(x), "r"(y), "r"(z), "r"(u), "h"(cta_mask), "l"(static_cast<uint64_t>(hint))
       : "memory");
+}
+__device__ __forceinline__ void tma_load_4d_multicast(void* dst, const CUtensorMap* map, Mbarrier* bar, int x,
+                                                      int y, int z, int u, uint16_t cta_mask,
+                                                      L2Hint hint = L2Hint::normal) {
+  tma_load_4d_multicast(smem_u32(dst), map, smem_u32(bar), x, y, z, u, cta_mask, hint);
 }
 
 // Brings a tile into L2 only.
