@@ -52,13 +52,6 @@ size_t workspace_step(const Problem& p) {
 }
 
 bool encode_cache(CUtensorMap* map, void* data, const Problem& p) {
-  static const auto encoder = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    checked(
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-  }();
   const auto a = p.line.attrs<AttentionStepAttrs>();
   const Shape cache = p.in(kStepKCache);
   const cuuint64_t extent[2] = {cuuint64_t(cache.cols), cuuint64_t(cache.rows)};
@@ -67,10 +60,9 @@ bool encode_cache(CUtensorMap* map, void* data, const Problem& p) {
   const cuuint32_t step[2] = {1, 1};
   const auto type = p.in_type(kStepKCache) == DType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
                                                           : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-  return encoder != nullptr &&
-         encoder(map, type, 2, data, extent, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                 CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  return tensor_map_function()(map, type, 2, data, extent, pitch, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                               CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 void launch_step(const Problem& p, std::vector<Launch>& out) {

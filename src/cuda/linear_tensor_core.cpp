@@ -43,18 +43,6 @@ Activations activation_of(Activation a) {
   }
 }
 
-decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
-  static const auto encoder = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    checked(
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
-    if (entry == nullptr) fail_device("the driver has no cuTensorMapEncodeTiled");
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-  }();
-  return encoder;
-}
-
 LinearStreamParams stream_problem(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
   LinearStreamParams s{};
@@ -192,7 +180,7 @@ void launch_linear_stream(const Problem& p, std::vector<Launch>& out) {
   LinearStreamParams problem = stream_problem(p);
   fill_stream(p, problem);
   const StreamLaunch plan =
-      plan_linear_stream(problem, p.in_data<void>(kW), stream_tactic(p, problem), tensor_map_encoder());
+      plan_linear_stream(problem, p.in_data<void>(kW), stream_tactic(p, problem), tensor_map_function());
   if (plan.error != nullptr) fail_device("{}: linear stream: {}", to_string(p.line.at), plan.error);
   Launch launch = Launch::of(plan.kernel, plan.grid, plan.block, plan.params, plan.shared_bytes);
   launch.cluster = dim3(plan.cluster);
