@@ -116,4 +116,11 @@ void parallel_ranges(int64_t count, int64_t grain, void (*body)(int64_t, int64_t
 void set_thread_count(int count) { g_requested = count; }
 int thread_count() { return Pool::instance().size(); }
 
+// A function of its own: reaching the declaration registers a destructor with the thread, which allocates.
+float* thread_scratch(int64_t floats) {
+  thread_local std::vector<float> scratch;
+  if (int64_t(scratch.size()) < floats) scratch.resize(size_t(floats));
+  return scratch.data();
+}
+
 }  // namespace flashrt

@@ -17,6 +17,10 @@ void parallel_for(int64_t count, int64_t grain, F&& f) {
       [](int64_t begin, int64_t end, void* context) { (*static_cast<F*>(context))(begin, end); }, &f);
 }
 
+// Scratch of the calling thread, `floats` f32 values, until its next call. Allocates where a thread asks for
+// the first time or for more; for what a body cannot keep on its stack.
+float* thread_scratch(int64_t floats);
+
 // Threads used from now on (0 = all the process may use). Call before the first parallel_for.
 void set_thread_count(int count);
 int thread_count();

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "base/threads.h"
 #include "ops/matmul.h"
@@ -24,9 +23,7 @@ void reference(RefCall& call) {
     // On the stack as far as it goes: which thread gets a range must not decide who allocates.
     constexpr int64_t kStackKeys = 1 << 14;
     float on_stack[kStackKeys];
-    thread_local std::vector<float> on_heap;  // grows to the longest cache once
-    if (keys > kStackKeys && int64_t(on_heap.size()) < keys) on_heap.resize(size_t(keys));
-    float* p = keys > kStackKeys ? on_heap.data() : on_stack;
+    float* p = keys > kStackKeys ? thread_scratch(keys) : on_stack;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t r = item / a.heads % rows, segment = item / a.heads / rows, h = item % a.heads;
       const int64_t kv_head = h * a.kv_heads / a.heads, row = segment * rows + r;

@@ -2,7 +2,6 @@
 #include "ops/matmul.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "base/threads.h"
 
@@ -150,10 +149,8 @@ void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Wei
     parallel_for((part.rows + kBlock - 1) / kBlock, 1, [&](int64_t begin, int64_t end) {
       // On the stack as far as it goes: which thread gets a range must not decide who allocates.
       alignas(64) float on_stack[kStackFloats];
-      thread_local std::vector<float> on_heap;  // grows to the widest matrix once
       const int64_t floats = 2 * kBlock * k;
-      if (floats > kStackFloats && int64_t(on_heap.size()) < floats) on_heap.resize(size_t(floats));
-      float* block = floats > kStackFloats ? on_heap.data() : on_stack;
+      float* block = floats > kStackFloats ? thread_scratch(floats) : on_stack;
       for (int64_t b = begin; b < end; ++b) {
         const int64_t row = b * kBlock, count = std::min(kBlock, part.rows - row);
         widen(part, row, count, k, rounded, block);
