@@ -20,8 +20,9 @@ bool encode_stack_layer(const StackMatrices& m, decltype(&cuTensorMapEncodeTiled
 struct StackLaunch {
   const char* kernel;
   unsigned grid, block, shared_bytes;
-  int stages, pace;
+  int stages, pace;  // of the weight ring; clocks between two of its loads
 };
+// For `rows` rows, 8 … 64.
 StackLaunch plan_decoder_stack(int rows);
 
 }  // namespace flashrt

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cuda/decoder_stack.h"
 #include "ops/attention.h"
@@ -145,33 +146,27 @@ class Finder {
     for (size_t i = 0; i < layers.size(); ++i) {
       const Layer& l = layers[i];
       for (const Line* line : {l.qkv, l.attention, l.out, l.gate_up, l.down}) {
-        const bool cache = line == l.qkv;  // its other results
-        for (size_t j = 0; j < (cache ? 1 : line->out.size()); ++j) {
+        const size_t results = line == l.qkv ? 1 : line->out.size();  // qkv's others are the cache
+        for (size_t j = 0; j < results; ++j) {
           const bool result = line == l.down && j == 0 && i + 1 == layers.size();
           if (!result && !only_inside(line->out[j])) return false;
         }
       }
       for (int id : {l.qkv->out[1], l.qkv->out[2]}) {
-        if (!attended_once(id)) return false;
+        if (!attended_once(id, l.attention)) return false;
       }
     }
     return true;
   }
   // The cache with these rows is read by this layer's attention, and otherwise only appended to (which
   // overwrites them).
-  bool attended_once(int id) const {
+  bool attended_once(int id, const Line* attention) const {
     return std::ranges::all_of(readers_[size_t(id)], [&](size_t i) {
       if (i >= program_.lines.size()) return false;
       const Line& line = program_.lines[i];
-      return (line.op == &kAttentionOp && i > 0 && &program_.lines[i - 1] == producer(id)) ||
+      return &line == attention ||
              (line.op == &kLinearOp && (line.in[kKCache] == id || line.in[kVCache] == id));
     });
-  }
-  const Line* producer(int id) const {
-    for (const Line& line : program_.lines) {
-      if (std::ranges::find(line.out, id) != line.out.end()) return &line;
-    }
-    return nullptr;
   }
 
   const Program& program_;

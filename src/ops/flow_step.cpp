@@ -58,14 +58,6 @@ bool is_plain(const Line& line) {  // a linear of x, w and perhaps a bias
          attrs.rope.head_dim == 0 && !line.has(kResidual);
 }
 
-int producer(const Program& program, int id, size_t before) {
-  for (size_t i = before; i-- > 0;) {
-    const Line& line = program.lines[i];
-    if (line.op != nullptr && std::ranges::find(line.out, id) != line.out.end()) return int(i);
-  }
-  return -1;
-}
-
 }  // namespace
 
 const OpDef kFlowStepOp{.name = "flow_step",
@@ -79,11 +71,11 @@ bool fuse_flow_step(FuseContext& context, size_t index) {
   Program& program = context.program;
   const Line& step = program.lines[index];
   if (step.op != &kEulerStepOp || context.uses[size_t(step.in[1])] != 1) return false;
-  const int out = producer(program, step.in[1], index);
+  const int out = context.writer(step.in[1], index);
   if (out < 0 || !is_plain(program.lines[size_t(out)])) return false;
   const Line& projection = program.lines[size_t(out)];
   if (context.uses[size_t(projection.in[kX])] != 1) return false;
-  const int norm = producer(program, projection.in[kX], size_t(out));
+  const int norm = context.writer(projection.in[kX], size_t(out));
   if (norm < 0 || program.lines[size_t(norm)].op != &kNormOp) return false;
   const Line& normed = program.lines[size_t(norm)];
 

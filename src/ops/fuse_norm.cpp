@@ -19,15 +19,6 @@ std::shared_ptr<const std::vector<float>> known_vector(const Program& program, i
                                 : nullptr;
 }
 
-// The line before `end` that writes tensor `id` whole, or -1.
-int writer(const Program& program, int id, size_t end) {
-  for (size_t i = end; i-- > 0;) {
-    const Line& line = program.lines[i];
-    if (line.op != nullptr && std::ranges::count(line.out, id) != 0) return int(i);
-  }
-  return -1;
-}
-
 // w as it acts on the row divided by its σ: the norm's scale in its columns, rows centred for a LayerNorm.
 Weight scaled(const Weight& w, const std::vector<float>& scale, NormKind kind) {
   Weight::ColumnFactor factor{.values = scale, .centred = kind == NormKind::layer};
@@ -62,7 +53,7 @@ bool carry_norm(FuseContext& context, size_t index) {
   if (std::ranges::any_of(program.tensors, [](const TensorInfo& t) { return t.kind == Kind::state; }))
     return false;
 
-  const int next = context.only_reader(norm.out[0], index + 1), before = writer(program, norm.in[0], index);
+  const int next = context.only_reader(norm.out[0], index + 1), before = context.writer(norm.in[0], index);
   if (next < 0 || before < 0) return false;
   Line consumer = program.lines[size_t(next)], producer = program.lines[size_t(before)];
   if (consumer.op != &kLinearOp || producer.op != &kLinearOp || consumer.in[kX] != norm.out[0]) return false;

@@ -35,6 +35,14 @@ int FuseContext::only_reader(int id, size_t from) const {
   return -1;
 }
 
+int FuseContext::writer(int id, size_t end) const {
+  for (size_t i = end; i-- > 0;) {
+    const Line& line = program.lines[i];
+    if (line.op != nullptr && std::ranges::count(line.out, id) != 0) return int(i);
+  }
+  return -1;
+}
+
 int fuse(Program& program, std::span<const Pattern> patterns,
          std::function<bool(const Program&, const Line&)> supported) {
   FuseContext context{program, {}, std::move(supported)};

@@ -176,6 +176,8 @@ struct FuseContext {
   void refresh();
   // The index of the only line that reads tensor `id` (views included), or -1 when there are several or none.
   int only_reader(int id, size_t from) const;
+  // The index of the last line before `end` that writes tensor `id` whole, or -1.
+  int writer(int id, size_t end) const;
 };
 using Pattern = bool (*)(FuseContext&, size_t line);
 int fuse(Program& program, std::span<const Pattern> patterns,

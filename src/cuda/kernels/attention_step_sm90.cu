@@ -13,15 +13,6 @@ namespace {
 constexpr int kWarps = kAttentionStepWarps;
 
 template <class T>
-__device__ __forceinline__ void unpack8(const uint4& bits, float (&v)[8]) {
-  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 two = unpack2<T>(words[i]);
-    v[2 * i] = two.x, v[2 * i + 1] = two.y;
-  }
-}
-template <class T>
 __device__ __forceinline__ uint4 pack8(const float (&v)[8]) {
   return {pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]), pack2<T>(v[4], v[5]), pack2<T>(v[6], v[7])};
 }

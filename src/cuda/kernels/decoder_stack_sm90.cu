@@ -20,10 +20,10 @@
 // publishes after the layer waits for that fence, and whoever writes a cleared word again depends on it.
 //
 // All sums have a fixed order: results do not vary from run to run.
+#include "cuda/kernels/common/activation.cuh"
 #include "cuda/kernels/common/decoder_stack_params.h"
 #include "cuda/kernels/common/handoff.cuh"
 #include "cuda/kernels/common/pdl.cuh"
-#include "cuda/kernels/common/stack_math.cuh"
 #include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/common/uniform.cuh"
 #include "cuda/kernels/common/wgmma.cuh"
@@ -264,7 +264,7 @@ struct Stack {
       for (int i = 0; i < 4; ++i)
         sum += (__uint_as_float(v[i].x) + __uint_as_float(v[i].y)) +
                (__uint_as_float(v[i].z) + __uint_as_float(v[i].w));
-      shared->rstd[row] = rsqrt_fast(fmaf(sum, 1.f / kStackWidth, p.eps));
+      shared->rstd[row] = rsqrt_approx(fmaf(sum, 1.f / kStackWidth, p.eps));
     }
     __syncwarp();
     named_barrier_arrive(kStatistics, statistics_threads());
@@ -320,9 +320,10 @@ struct Stack {
     for (int j = 0; j < kOwn; ++j) {
       const int block_of = first_own() + j * 8;
       const float2 r = *reinterpret_cast<const float2*>(&shared->rstd[block_of + lane % 4 * 2]);
-      const float y0 = activate(fmaf(d[4 * j], r.x, bias_gate), p.silu) * fmaf(d[4 * j + 2], r.x, bias_up);
+      const float y0 =
+          gate_activation(fmaf(d[4 * j], r.x, bias_gate), !p.silu) * fmaf(d[4 * j + 2], r.x, bias_up);
       const float y1 =
-          activate(fmaf(d[4 * j + 1], r.y, bias_gate), p.silu) * fmaf(d[4 * j + 3], r.y, bias_up);
+          gate_activation(fmaf(d[4 * j + 1], r.y, bias_gate), !p.silu) * fmaf(d[4 * j + 3], r.y, bias_up);
       post_fragment(to, kStackMlp * 2, block_of, y0, y1);
     }
   }
@@ -436,8 +437,8 @@ struct Stack {
         for (int w = 1; w < 4; ++w) m = fmaxf(m, softmax->top[w][token]);
         top[2 * j + t] = m;
         float &a = s[4 * j + t], &b = s[4 * j + 2 + t];
-        a = a > -1e30f ? exp2_approx(a - m) : 0.f;
-        b = b > -1e30f ? exp2_approx(b - m) : 0.f;
+        a = a > -1e30f ? exp2_fast(a - m) : 0.f;
+        b = b > -1e30f ? exp2_fast(b - m) : 0.f;
         float sum = a + b;
 #pragma unroll
         for (int o = 4; o < 32; o *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
@@ -535,7 +536,7 @@ struct Stack {
     for (int i = 0; i < kCount; ++i) {
       if (i < count) {
         clear16(sums + i * 2 * step);
-        const float w = exp2_approx(__uint_as_float(e[i].x) - top);
+        const float w = exp2_fast(__uint_as_float(e[i].x) - top);
         total = fmaf(w, __uint_as_float(e[i].y), total);
         const uint32_t u[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
 #pragma unroll

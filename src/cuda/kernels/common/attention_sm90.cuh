@@ -11,12 +11,6 @@ namespace flashrt {
 
 constexpr float kLog2e = 1.4426950408889634f;
 
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 __device__ __forceinline__ int attention_keys(const AttentionParams& p) {
   const int keys = p.key_base + (p.length ? *p.length : 0);
   return max(0, min(keys, p.rows_k));

@@ -243,7 +243,7 @@ struct LinearGemv {
       for (int i = 0; i < 2; ++i) {
         const int s = part + i * p.warps_per_unit;
         if (s < p.chunk_steps)
-          early[i] = read_shared_16(smem_u32(smem) + p.x_at + ((first_step + s) * 32 + lane) * 16);
+          early[i] = ld_shared_16(smem_u32(smem) + p.x_at + ((first_step + s) * 32 + lane) * 16);
       }
     }
     mbarrier_wait(full(slot), phase);
@@ -274,7 +274,7 @@ struct LinearGemv {
           if constexpr (M == 1 && W::kGroups == 1)
             unpack8<T>(early[i], x);
           else
-            unpack8<T>(read_shared_16(smem_u32(smem) + p.x_at +
+            unpack8<T>(ld_shared_16(smem_u32(smem) + p.x_at +
                                       (r * row_packs + (s * W::kGroups + g) * 32 + lane) * 16),
                        x);
 #pragma unroll

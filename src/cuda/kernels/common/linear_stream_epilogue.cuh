@@ -1,6 +1,7 @@
 // Epilogue of a streaming linear: one warp adds the partial sums of a token pair in a fixed order, applies
 // the f32 epilogue and rounds once.
 #pragma once
+#include "cuda/kernels/common/activation.cuh"
 #include "cuda/kernels/common/linear_stream_params.h"
 #include "cuda/kernels/common/linear_stream_stage.cuh"
 #include "cuda/kernels/common/mbarrier.cuh"
@@ -9,10 +10,7 @@ namespace flashrt {
 
 __device__ __forceinline__ float stream_activate(float v, StreamActivation kind) {
   if (kind == StreamActivation::none) return v;
-  float u = v;  // silu: v·sigmoid(v)
-  // gelu: 0.5·(1 + tanh u) = sigmoid(2u), u = √(2/π)·(v + 0.044715·v³)
-  if (kind == StreamActivation::gelu_tanh) u = 1.5957691216f * v * fmaf(0.044715f * v, v, 1.f);
-  return __fdividef(v, 1.f + __expf(-u));
+  return gate_activation(v, kind == StreamActivation::gelu_tanh);
 }
 
 __device__ __forceinline__ float bias_at(const LinearStreamParams& p, int column) {

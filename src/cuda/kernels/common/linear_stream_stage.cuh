@@ -40,12 +40,6 @@ __device__ __forceinline__ float sum_squares(uint4 v, float s) {
   return s;
 }
 
-__device__ __forceinline__ float rsqrt_approx(float v) {
-  float r;
-  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r;
-}
-
 __device__ __forceinline__ uint32_t normalise2(uint32_t x, float rstd, float sx, float sy, float bx,
                                                float by) {
   const float2 f = unpack2<__nv_bfloat16>(x);

@@ -119,6 +119,33 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t addr, uint32_t (&r)[4]) {
                : "memory");
 }
 
+// An 8×8 fragment of 16-bit values, transposed.
+__device__ __forceinline__ uint32_t transpose8(uint32_t v) {
+  uint32_t r;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+  return r;
+}
+
+__device__ __forceinline__ uint4 ld_shared_16(uint32_t addr) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(addr));
+  return v;
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float rsqrt_approx(float v) {
+  float r;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+
 // Two f32 to one packed 16-bit pair, round to nearest even; `lo` in the low half.
 template <class T>
 __device__ __forceinline__ uint32_t pack2(float lo, float hi);
@@ -146,5 +173,16 @@ __device__ __forceinline__ float2 unpack2<__half>(uint32_t v) {
   *reinterpret_cast<uint32_t*>(&h) = v;
   return __half22float2(h);
 }
+
+template <class T>
+__device__ __forceinline__ void unpack8(const uint4& bits, float (&v)[8]) {
+  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 two = unpack2<T>(words[i]);
+    v[2 * i] = two.x, v[2 * i + 1] = two.y;
+  }
+}
+__device__ __forceinline__ float round_bf16(float v) { return __bfloat162float(__float2bfloat16_rn(v)); }
 
 }  // namespace flashrt

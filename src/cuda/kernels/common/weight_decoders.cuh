@@ -17,31 +17,13 @@
 
 namespace flashrt {
 
-__device__ __forceinline__ uint4 read_shared_16(uint32_t address) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(address));
-  return v;
-}
-
-template <class T>
-__device__ __forceinline__ void unpack8(const uint4& bits, float (&v)[8]) {
-  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 two = unpack2<T>(words[i]);
-    v[2 * i] = two.x, v[2 * i + 1] = two.y;
-  }
-}
-
 // bf16 or f16, row-major as in the checkpoint.
 template <class T>
 struct HalfWeights {
   static constexpr int kGroups = 1, kStepBytes = 512;
   static constexpr bool kPadded = false;
   using Bits = uint4;
-  __device__ static Bits load(uint32_t step, int lane) { return read_shared_16(step + lane * 16); }
+  __device__ static Bits load(uint32_t step, int lane) { return ld_shared_16(step + lane * 16); }
   __device__ static void decode(const Bits& bits, int, float (&w)[8]) { unpack8<T>(bits, w); }
 };
 

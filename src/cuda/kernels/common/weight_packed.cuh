@@ -81,7 +81,7 @@ struct PackedStep {
   // x for the four runs of one group of 64 columns.
   __device__ __forceinline__ void load_x(int group, uint32_t (&b)[8]) const {
     uint4 first{}, second{};
-    if (inside) first = read_shared_16(x + group * 128), second = read_shared_16(x + group * 128 + 64);
+    if (inside) first = ld_shared_16(x + group * 128), second = ld_shared_16(x + group * 128 + 64);
     b[0] = first.x, b[1] = first.y, b[2] = first.z, b[3] = first.w;
     b[4] = second.x, b[5] = second.y, b[6] = second.z, b[7] = second.w;
   }
@@ -93,7 +93,7 @@ struct PackedStep {
       load_x(group, b);
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
-        const uint4 bits = read_shared_16(step + group * 1024 + part * 512 + lane * 16);
+        const uint4 bits = ld_shared_16(step + group * 1024 + part * 512 + lane * 16);
         const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
@@ -121,7 +121,7 @@ struct PackedStep {
     for (int group = 0; group < 2; ++group) {
       uint32_t b[8];
       load_x(group, b);
-      const uint4 bits = read_shared_16(step + group * 512 + lane * 16);
+      const uint4 bits = ld_shared_16(step + group * 512 + lane * 16);
       const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -161,7 +161,7 @@ struct PackedStep {
       load_x(group, b);
       const uint32_t both = group == 0 ? 0x1010 : 0x3232;
       const uint32_t scale[2] = {__byte_perm(scales[0], 0, both), __byte_perm(scales[1], 0, both)};
-      const uint4 bits = read_shared_16(step + group * 512 + lane * 16);
+      const uint4 bits = ld_shared_16(step + group * 512 + lane * 16);
       const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
