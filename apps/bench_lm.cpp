@@ -129,8 +129,8 @@ double first_token_ms(LmEngine& engine, int64_t length) {
   const std::vector<int32_t> ids = random_ids(length, engine.config().vocab);
   engine.rewind(0);
   const auto begin = Clock::now();
-  engine.begin_likeliest(ids);
-  engine.next_likeliest(false);
+  engine.begin(ids);
+  engine.next(false);
   return ms_since(begin);
 }
 
@@ -215,13 +215,13 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
   report["build_ms"] = ms_since(start);
 
   engine.rewind(0);
-  engine.begin_likeliest(random_ids(options.prompt, config.vocab));
-  engine.next_likeliest(true);
+  engine.begin(random_ids(options.prompt, config.vocab));
+  engine.next(true);
   std::vector<double> ms;
   const auto begin = Clock::now();
   auto last = begin;
   for (int64_t i = 1; i <= options.tokens; ++i) {
-    engine.next_likeliest(i < options.tokens);
+    engine.next(i < options.tokens);
     const auto now = Clock::now();
     ms.push_back(std::chrono::duration<double, std::milli>(now - last).count());
     last = now;

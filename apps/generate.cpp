@@ -284,13 +284,13 @@ LmVerification verify_lm(const std::string& checkpoint, const std::string& case_
   LmEngine engine(loaded.config, lm_weights(loaded, weights), std::move(backend), context, options);
   LmVerification result{.logits = compare(engine.all_logits(recorded.token_ids), recorded.logits),
                         .greedy_count = recorded.greedy.size()};
-  engine.begin_likeliest(recorded.token_ids);
+  engine.begin(recorded.token_ids);
   while (result.greedy_equal < recorded.greedy.size()) {
     const bool more = result.greedy_equal + 1 < recorded.greedy.size();
-    if (engine.next_likeliest(more).id != recorded.greedy[result.greedy_equal]) break;
+    if (engine.next(more).id != recorded.greedy[result.greedy_equal]) break;
     ++result.greedy_equal;
   }
-  engine.end_likeliest();
+  engine.end();
   return result;
 }
 

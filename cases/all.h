@@ -23,5 +23,6 @@ std::vector<Case> time_embedding_cases();
 std::vector<Case> euler_step_cases();
 std::vector<Case> flow_step_cases();
 std::vector<Case> packed_cases();
+std::vector<Case> sample_cases();
 
 }  // namespace flashrt

@@ -82,6 +82,12 @@ Tensor CaseRecorder::integers(Shape shape, int32_t low, int32_t high) {
   });
 }
 
+Tensor CaseRecorder::integers(Shape shape, std::vector<int32_t> values) {
+  return input(shape, DType::i32, [values = std::move(values)](std::span<std::byte> to) {
+    std::memcpy(to.data(), values.data(), to.size());
+  });
+}
+
 Tensor CaseRecorder::integer(int32_t value) { return integers({1, 1}, value, value); }
 
 Tensor CaseRecorder::bytes(Shape shape) {

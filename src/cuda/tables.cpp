@@ -17,6 +17,7 @@
 #include "ops/position_embedding.h"
 #include "ops/residual.h"
 #include "ops/rope.h"
+#include "ops/sample.h"
 #include "ops/split.h"
 #include "ops/time_embedding.h"
 #include "ops/unpack.h"
@@ -31,6 +32,7 @@ std::span<const Implementation> implementations(const OpDef& op) {
   static constexpr Row rows[] = {
       {&kNormOp, norm_table},
       {&kNextTokenOp, next_token_table},
+      {&kSampleOp, sample_table},
       {&kExpertsOp, experts_table},
       {&kActivationOp, activation_table},
       {&kResidualOp, residual_table},

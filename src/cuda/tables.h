@@ -7,6 +7,7 @@ namespace flashrt::cuda {
 
 std::span<const Implementation> norm_table();
 std::span<const Implementation> next_token_table();
+std::span<const Implementation> sample_table();
 std::span<const Implementation> experts_table();
 std::span<const Implementation> activation_table();
 std::span<const Implementation> residual_table();

@@ -1,11 +1,10 @@
-// Sampling on the host, in double where probabilities add up.
+// The checks of sampling's options, and what the op reads of them.
 #include "runtime/sampler.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numbers>
 
 #include "base/error.h"
-#include "base/philox.h"
 
 namespace flashrt {
 
@@ -17,8 +16,7 @@ void require_range(const char* name, double value, double low, double high) {
 
 }  // namespace
 
-Sampler::Sampler(SamplerOptions options, int64_t vocab)
-    : options_(std::move(options)), seen_(size_t(vocab), false), count_(size_t(vocab), 0) {
+Sampler::Sampler(SamplerOptions options, int64_t vocab) : options_(std::move(options)) {
   require_range("temperature", options_.temperature, 0, 1e3);
   require_range("top-k", double(options_.top_k), 0, 1e9);
   require_range("top-p", options_.top_p, 0, 1);
@@ -32,79 +30,28 @@ Sampler::Sampler(SamplerOptions options, int64_t vocab)
   }
 }
 
-void Sampler::see(std::span<const int32_t> prompt) {
-  for (int32_t id : prompt) seen_[size_t(id)] = true;
-}
-
-void Sampler::adjust(std::span<const float> logits) {
+SamplingSettings Sampler::settings() const {
   const auto& o = options_;
-  candidates_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    float value = logits[i];
-    if (seen_[i] && o.repetition_penalty != 1) {
-      value = float(value > 0 ? value / o.repetition_penalty : value * o.repetition_penalty);
-    }
-    if (count_[i] > 0) value -= float(o.presence_penalty + o.frequency_penalty * count_[i]);
-    candidates_[i] = {value, int32_t(i)};
-  }
-  for (const auto& [id, value] : o.bias) candidates_[size_t(id)].logit += value;
+  const double octaves = std::min(std::numbers::log2e * 0x1p24 / o.temperature, 1e30);  // of a logit
+  return {.scale = o.temperature > 0 ? float(octaves) : 0,
+          .top_k = int32_t(o.top_k),
+          .top_p = float(o.top_p),
+          .min_p = float(o.min_p),
+          .above_zero = float(o.repetition_penalty),
+          .below_zero = float(1 / o.repetition_penalty),
+          .presence = float(o.presence_penalty),
+          .frequency = float(o.frequency_penalty),
+          .seed = {uint32_t(o.seed), uint32_t(o.seed >> 32)}};
 }
 
-int32_t Sampler::draw() {
-  const auto& o = options_;
-  const auto likelier = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
-  if (o.temperature == 0) return std::ranges::min_element(candidates_, likelier)->id;
-  if (o.top_k > 0 && o.top_k < int64_t(candidates_.size())) {
-    const auto end = candidates_.begin() + o.top_k;
-    std::partial_sort(candidates_.begin(), end, candidates_.end(), likelier);
-    candidates_.erase(end, candidates_.end());
-  } else if (o.top_p < 1) {
-    std::ranges::sort(candidates_, likelier);
-  }
-  const double top = std::ranges::min_element(candidates_, likelier)->logit;
-  double total = 0;
-  weights_.clear();
-  for (const Candidate& c : candidates_) {
-    total += weights_.emplace_back(std::exp((double(c.logit) - top) / o.temperature));
-  }
-  size_t kept = weights_.size();
-  if (o.top_p < 1) {
-    double sum = 0;
-    for (kept = 0; kept < weights_.size() && (kept == 0 || sum < o.top_p * total); ++kept)
-      sum += weights_[kept];
-  }
-  total = 0;
-  for (size_t i = 0; i < kept; ++i) total += weights_[i] = weights_[i] >= o.min_p ? weights_[i] : 0;
-  const PhiloxWords words = philox(o.seed, drawn_++);
-  const double uniform = (double(words.word[0]) + double(words.word[1] >> 11) * 0x1p-21) * 0x1p-32;
-  double left = uniform * total;
-  size_t last = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    if (weights_[i] == 0) continue;
-    last = i;
-    if (left < weights_[i]) break;
-    left -= weights_[i];
-  }
-  return candidates_[last].id;
+void Sampler::fill_bias(std::span<float> bias) const {
+  std::ranges::fill(bias, 0.f);
+  for (const auto& [id, value] : options_.bias) bias[size_t(id)] = value;
 }
 
-int32_t Sampler::pick(std::span<const float> logits) {
-  check(logits.size() == seen_.size(), "sampler: one logit per token");
-  float top = -INFINITY;
-  for (float value : logits) {
-    if (std::isnan(value) || value == INFINITY) fail_device("the model's logits are not finite");
-    top = std::max(top, value);
-  }
-  adjust(logits);
-  const int32_t id = draw();
-  double sum = 0;
-  for (float value : logits) sum += std::exp(double(value) - top);
-  log_probability_ = double(logits[size_t(id)]) - top - std::log(sum);
-  seen_[size_t(id)] = true;
-  ++count_[size_t(id)];
-  return id;
+void Sampler::fill_seen(std::span<const int32_t> prompt, std::span<int32_t> seen) {
+  std::ranges::fill(seen, 0);
+  for (int32_t id : prompt) seen[size_t(id)] = 1;
 }
 
 }  // namespace flashrt

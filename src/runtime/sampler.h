@@ -1,10 +1,12 @@
-// One token from logits: penalties, temperature, top-k, top-p, min-p; the same seed gives the same tokens.
+// How the next token is drawn: the options, checked, as the operands of the op `sample`.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <span>
 #include <vector>
+
+#include "base/sampling.h"
 
 namespace flashrt {
 
@@ -26,34 +28,19 @@ class Sampler {
   // Throws Error(input) naming the option that is out of range.
   Sampler(SamplerOptions options, int64_t vocab);
 
-  void see(std::span<const int32_t> prompt);  // counts for the repetition penalty alone
-  // The next token, counted as seen. Throws when a logit is no number. In order: penalties, bias,
-  // temperature, top-k, top-p, min-p; probabilities are of the candidates that the filter before left.
-  int32_t pick(std::span<const float> logits);
-  // Whether pick returns the first of the largest logits, whatever came before.
+  // Whether the token is the first of the largest logits, whatever came before.
   bool likeliest() const {
     const auto& o = options_;
     return o.temperature == 0 && o.repetition_penalty == 1 && o.presence_penalty == 0 && o.frequency_penalty == 0 &&
            o.bias.empty();
   }
-  // The log probability of the last pick under the logits as given.
-  double log_probability() const { return log_probability_; }
+  // What an answer to `prompt` begins with (ops/sample.h).
+  SamplingSettings settings() const;
+  void fill_bias(std::span<float> bias) const;
+  static void fill_seen(std::span<const int32_t> prompt, std::span<int32_t> seen);
 
  private:
-  struct Candidate {
-    float logit;
-    int32_t id;
-  };
-  void adjust(std::span<const float> logits);
-  int32_t draw();
-
   SamplerOptions options_;
-  std::vector<bool> seen_;
-  std::vector<int32_t> count_;  // in the answer
-  std::vector<Candidate> candidates_;
-  std::vector<double> weights_;
-  uint64_t drawn_ = 0;
-  double log_probability_ = 0;
 };
 
 }  // namespace flashrt

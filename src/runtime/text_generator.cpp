@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "io/tokenizer_stream.h"
-#include "ops/next_token.h"
+#include "ops/sample.h"
 #include "runtime/weight_formats.h"
 
 namespace flashrt {
@@ -75,28 +75,34 @@ LmEngine::LmEngine(LmConfig config, WeightSource weights, std::shared_ptr<Backen
 
 // The logits stay where they are: the program gives the token, and leaves it and its position for its next
 // run.
-static void choose_on_device(Program& program) {
+static void choose_in_program(Program& program, bool likeliest) {
   const auto tensor = [&](const auto& list, const char* name) {
     return program.handle(std::ranges::find(list, name, [](const auto& pair) { return pair.first; })->second);
   };
-  const NextToken next = next_token(tensor(program.outputs, "logits"), tensor(program.inputs, "token_ids"),
-                                    tensor(program.inputs, "position"));
+  const Tensor logits = tensor(program.outputs, "logits"), ids = tensor(program.inputs, "token_ids"),
+               position = tensor(program.inputs, "position");
+  const auto choose = [&] {
+    if (likeliest) return next_token(logits, ids, position);
+    return sample(logits, program.input("bias", logits.shape(), DType::f32),
+                  program.input("seen", logits.shape(), DType::i32),
+                  program.input("sampling", {1, kSamplingWords}, DType::i32), ids, position);
+  };
+  const NextToken next = choose();
   program.outputs.clear();
   program.output("token", next.token);
   program.output("log_probability", next.log_probability);
 }
 
 // Decode is built first and owns the cache; the others share it.
-Runner& LmEngine::runner(int64_t rows) {
-  std::unique_ptr<Runner>& slot = runners_[rows];
+Runner& LmEngine::runner(int64_t which) {
+  std::unique_ptr<Runner>& slot = runners_[which];
   if (!slot) {
     auto program = std::make_unique<Program>(backend_->compute());
-    const int64_t length = std::max<int64_t>(rows, 1);
     record_language_model(*program, config_, weights_,
-                          {.rows = length, .capacity = context_, .logits = rows <= 1});
-    if (rows == 0) choose_on_device(*program);
+                          {.rows = std::max<int64_t>(which, 1), .capacity = context_, .logits = which <= 1});
+    if (which < 1) choose_in_program(*program, which == kLikeliest);
     RunnerOptions options = options_;
-    if (rows != 1) options.state_of = runners_.at(1).get();
+    if (which != 1) options.state_of = runners_.at(1).get();
     slot = std::make_unique<Runner>(backend_, std::move(program), options);
   }
   return *slot;
@@ -128,7 +134,7 @@ void LmEngine::require_fitting(std::span<const int32_t> ids) const {
 }
 
 std::span<const float> LmEngine::extend(std::span<const int32_t> ids) {
-  end_likeliest();
+  end();
   require_fitting(ids);
   prefill(ids);
   run(runner(1), ids);
@@ -145,21 +151,35 @@ void LmEngine::prefill(std::span<const int32_t>& ids) {
   }
 }
 
-void LmEngine::begin_likeliest(std::span<const int32_t> ids) {
-  end_likeliest();
+void LmEngine::begin(std::span<const int32_t> ids) { begin(kLikeliest, ids); }
+
+void LmEngine::begin(std::span<const int32_t> ids, const Sampler& sampler, std::span<const int32_t> prompt) {
+  if (sampler.likeliest()) return begin(kLikeliest, ids);
+  end();
+  require_known(prompt);
+  Runner& step = runner(kSampled);
+  sampler.fill_bias(as<float>(step.input("bias")));
+  Sampler::fill_seen(prompt, as<int32_t>(step.input("seen")));
+  const SamplingSettings settings = sampler.settings();
+  std::memcpy(step.input("sampling").data(), &settings, sizeof settings);
+  begin(kSampled, ids);
+}
+
+void LmEngine::begin(int64_t which, std::span<const int32_t> ids) {
+  end();
   require_fitting(ids);
   prefill(ids);
-  Runner& step = runner(0);
+  Runner& step = runner(which);
   as<int32_t>(step.input("token_ids"))[0] = ids[0];
   as<int32_t>(step.input("position"))[0] = int32_t(position());
   if (!step.start(true)) fail_device("running the model: {}", step.error());
   tokens_.push_back(ids[0]);
-  running_ = true;
+  running_ = &step;
 }
 
-LmEngine::Likeliest LmEngine::next_likeliest(bool more) {
-  check(running_, "a continuation was begun");
-  Runner& step = runner(0);
+LmEngine::Chosen LmEngine::next(bool more) {
+  check(running_ != nullptr, "a continuation was begun");
+  Runner& step = *running_;
   const bool overlaps = step.overlap() > 1;
   more = more && position() < context_;
   if (more && overlaps && !step.start(false)) fail_device("running the model: {}", step.error());
@@ -168,9 +188,10 @@ LmEngine::Likeliest LmEngine::next_likeliest(bool more) {
   float log_probability = 0;
   std::memcpy(&id, step.output("token").data(), sizeof id);
   std::memcpy(&log_probability, step.output("log_probability").data(), sizeof log_probability);
-  running_ = more;
+  if (!more) running_ = nullptr;
   if (id < 0) {
-    if (overlaps) end_likeliest();
+    if (!overlaps) running_ = nullptr;
+    end();
     fail_device("the model's logits are not finite");
   }
   if (more && !overlaps && !step.start(false)) fail_device("running the model: {}", step.error());
@@ -178,13 +199,13 @@ LmEngine::Likeliest LmEngine::next_likeliest(bool more) {
   return {id, double(log_probability), more};
 }
 
-void LmEngine::end_likeliest() {
-  if (std::exchange(running_, false) && !runner(0).finish())
-    fail_device("running the model: {}", runner(0).error());
+void LmEngine::end() {
+  Runner* step = std::exchange(running_, nullptr);
+  if (step != nullptr && !step->finish()) fail_device("running the model: {}", step->error());
 }
 
 void LmEngine::rewind(int64_t position) {
-  end_likeliest();
+  end();
   check(position >= 0 && position <= this->position(), "rewind: a position that was reached");
   tokens_.resize(size_t(position));
 }
@@ -254,7 +275,7 @@ std::span<const int32_t> take_prompt(LmEngine& engine, std::span<const int32_t> 
   if (int64_t(prompt.size()) > engine.context()) {
     fail("the prompt has {} tokens, the context holds {}", prompt.size(), engine.context());
   }
-  engine.end_likeliest();  // an answer that was broken off
+  engine.end();  // an answer that was broken off
   const auto known = engine.tokens();
   const size_t shared = size_t(std::ranges::mismatch(known, prompt).in1 - known.begin());
   engine.rewind(int64_t(std::min(shared, prompt.size() - 1)));
@@ -278,23 +299,9 @@ TextResult generate(LmEngine& engine, const Tokenizer& tokenizer, std::span<cons
   };
   Clock::time_point begin = Clock::now();
   const std::span<const int32_t> rest = take_prompt(engine, prompt, result);
-  const bool likeliest = sampler.likeliest();  // then the device chooses
-  std::span<const float> logits;
-  if (likeliest)
-    engine.begin_likeliest(rest);
-  else
-    logits = engine.extend(rest);
-  sampler.see(prompt);
-  const auto sampled = [&] {
-    const int32_t id = sampler.pick(logits);
-    return LmEngine::Likeliest{id, sampler.log_probability(), engine.position() < engine.context()};
-  };
+  engine.begin(rest, sampler, prompt);
   while (int64_t(result.ids.size()) < options.max_tokens) {
-    LmEngine::Likeliest step;
-    if (likeliest)
-      step = engine.next_likeliest(int64_t(result.ids.size()) + 1 < options.max_tokens);
-    else
-      step = sampled();
+    const LmEngine::Chosen step = engine.next(int64_t(result.ids.size()) + 1 < options.max_tokens);
     const int32_t id = step.id;
     if (result.ids.empty()) result.first_token_ms = ms_since(begin), begin = Clock::now();
     if (std::ranges::find(options.end_tokens, id) != options.end_tokens.end()) {
@@ -312,13 +319,11 @@ TextResult generate(LmEngine& engine, const Tokenizer& tokenizer, std::span<cons
       break;
     else if (!step.more)
       result.reason = StopReason::context_full;
-    else {
-      if (!likeliest) logits = engine.extend({&id, 1});
+    else
       continue;
-    }
     break;
   }
-  engine.end_likeliest();
+  engine.end();
   result.decode_ms = ms_since(begin);
   send(filter.push(stream.finish()));
   if (filter.stopped()) result.reason = StopReason::stop_string;

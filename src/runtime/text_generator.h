@@ -32,18 +32,20 @@ class LmEngine {
   std::span<const float> extend(std::span<const int32_t> ids);
   void rewind(int64_t position);  // forgets all behind
 
-  // The likeliest continuation, chosen on the device: a step's token feeds the next step there, which already runs
-  // while the host looks at the token. `begin` appends tokens as `extend` does; then each `next` gives one token,
-  // and starts the step after it when there is to be `more` and the cache has room; `end` lets go of what runs.
-  struct Likeliest {
+  // A continuation, chosen where the logits are: a step's token feeds the next step there, which already runs while
+  // the host looks at the token. `begin` appends tokens as `extend` does (`prompt`: what penalties count as
+  // seen); then each `next` gives one token, and starts the step after it when there is to be `more`
+  // and the cache has room; `end` lets go of what runs.
+  struct Chosen {
     int32_t id = 0;
     double log_probability = 0;
     bool more = false;  // another step was started
   };
-  void begin_likeliest(std::span<const int32_t> ids);
-  Likeliest next_likeliest(bool more);
-  void end_likeliest();
-  Runner& likeliest_runner() { return runner(0); }
+  void begin(std::span<const int32_t> ids);  // the likeliest
+  void begin(std::span<const int32_t> ids, const Sampler& sampler, std::span<const int32_t> prompt);
+  Chosen next(bool more);
+  void end();
+  Runner& likeliest_runner() { return runner(kLikeliest); }
   // The logits of every token of a text by itself, [ids, vocab]; the cache is not touched.
   std::vector<float> all_logits(std::span<const int32_t> ids);
 
@@ -53,7 +55,10 @@ class LmEngine {
   const LmConfig& config() const { return config_; }
 
  private:
-  Runner& runner(int64_t rows);
+  // A decode program that ends with the choice of the token; the other programs are named by their rows.
+  static constexpr int64_t kLikeliest = 0, kSampled = -1;
+  Runner& runner(int64_t which);
+  void begin(int64_t which, std::span<const int32_t> ids);
   void prefill(std::span<const int32_t>& ids);  // all but the last
   void run(Runner& runner, std::span<const int32_t> ids);
   void require_known(std::span<const int32_t> ids) const;
@@ -64,8 +69,8 @@ class LmEngine {
   std::shared_ptr<Backend> backend_;
   int64_t context_;
   RunnerOptions options_;
-  std::map<int64_t, std::unique_ptr<Runner>> runners_;  // by rows; 1: decode, the only one with logits; 0: likeliest
-  bool running_ = false;                                // a likeliest step
+  std::map<int64_t, std::unique_ptr<Runner>> runners_;  // by rows; 1: decode, the only one whose results are logits
+  Runner* running_ = nullptr;                           // the program of the step that runs
   std::vector<int32_t> tokens_;
 };
 

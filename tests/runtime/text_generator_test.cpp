@@ -84,34 +84,54 @@ TEST(LmEngine, APromptThatBeginsAlikeIsReused) {
       << "the last token gives the logits";
 }
 
-TEST(LmEngine, TheLikeliestAreTheSamplersChoice) {
-  Tiny sampled, chosen;
-  Sampler sampler({}, sampled.checkpoint.config.vocab);
+TEST(LmEngine, ChosenTokensAreThoseOfTheLogits) {
+  Tiny plain, chosen;
   const std::vector<int32_t> prompt{5, 6, 7};
-  std::span<const float> logits = sampled.engine.extend(prompt);
-  chosen.engine.begin_likeliest(prompt);
+  std::span<const float> logits = plain.engine.extend(prompt);
+  chosen.engine.begin(prompt);
   for (int i = 0; i < 20; ++i) {
-    const int32_t want = sampler.pick(logits);
-    const LmEngine::Likeliest got = chosen.engine.next_likeliest(true);
+    const int32_t want = int32_t(std::ranges::max_element(logits) - logits.begin());
+    double sum = 0;
+    for (float l : logits) sum += std::exp(double(l) - logits[size_t(want)]);
+    const LmEngine::Chosen got = chosen.engine.next(true);
     EXPECT_EQ(got.id, want) << i;
-    EXPECT_NEAR(got.log_probability, sampler.log_probability(), 1e-5);
+    EXPECT_NEAR(got.log_probability, -std::log(sum), 1e-5);
     EXPECT_TRUE(got.more);
-    logits = sampled.engine.extend({&want, 1});
+    logits = plain.engine.extend({&want, 1});
   }
   EXPECT_EQ(std::vector(chosen.engine.tokens().begin(), chosen.engine.tokens().end()),
-            std::vector(sampled.engine.tokens().begin(), sampled.engine.tokens().end()));
+            std::vector(plain.engine.tokens().begin(), plain.engine.tokens().end()));
+}
+
+// A drawn answer: the same for a seed, whatever the cache held before and wherever the prompt was cut.
+TEST(LmEngine, DrawnTokensFollowSeedAndPosition) {
+  const auto answer = [](LmEngine& engine, std::span<const int32_t> prompt, uint64_t seed) {
+    const Sampler sampler({.temperature = 2, .repetition_penalty = 1.1, .seed = seed}, engine.config().vocab);
+    engine.begin(prompt.subspan(size_t(engine.position())), sampler, prompt);
+    std::vector<int32_t> ids;
+    for (int i = 0; i < 20; ++i) ids.push_back(engine.next(true).id);
+    engine.end();
+    return ids;
+  };
+  Tiny tiny;
+  const std::vector<int32_t> prompt{5, 6, 7};
+  const std::vector<int32_t> first = answer(tiny.engine, prompt, 1);
+  tiny.engine.rewind(2);
+  EXPECT_EQ(answer(tiny.engine, prompt, 1), first);
+  tiny.engine.rewind(0);
+  EXPECT_NE(answer(tiny.engine, prompt, 2), first);
 }
 
 TEST(LmEngine, TheLikeliestEndWithTheContext) {
   Tiny tiny;
-  tiny.engine.begin_likeliest(std::vector<int32_t>(38, 5));
-  EXPECT_TRUE(tiny.engine.next_likeliest(true).more);
-  EXPECT_TRUE(tiny.engine.next_likeliest(true).more);
-  EXPECT_FALSE(tiny.engine.next_likeliest(true).more) << "40 tokens are in the cache";
+  tiny.engine.begin(std::vector<int32_t>(38, 5));
+  EXPECT_TRUE(tiny.engine.next(true).more);
+  EXPECT_TRUE(tiny.engine.next(true).more);
+  EXPECT_FALSE(tiny.engine.next(true).more) << "40 tokens are in the cache";
   EXPECT_EQ(tiny.engine.position(), 40);
   tiny.engine.rewind(3);
-  tiny.engine.begin_likeliest(std::vector<int32_t>{6});
-  EXPECT_FALSE(tiny.engine.next_likeliest(false).more);
+  tiny.engine.begin(std::vector<int32_t>{6});
+  EXPECT_FALSE(tiny.engine.next(false).more);
   EXPECT_EQ(tiny.engine.position(), 4);
 }
 
@@ -123,13 +143,14 @@ int64_t resident_pages() {
 
 TEST(LmEngine, TenThousandTokensDoNotGrow) {
   Tiny tiny;
-  Sampler sampler({.temperature = 1, .top_p = 0.9}, tiny.checkpoint.config.vocab);
+  const Sampler sampler({.temperature = 1, .top_p = 0.9}, tiny.checkpoint.config.vocab);
+  const std::vector<int32_t> prompt{5};
   const auto answer = [&](int tokens) {
-    std::span<const float> logits = tiny.engine.extend(std::vector<int32_t>{5});
-    for (int i = 0; i < tokens; ++i) {
-      const int32_t id = sampler.pick(logits);
-      if (tiny.engine.position() == tiny.engine.context()) tiny.engine.rewind(1);
-      logits = tiny.engine.extend({&id, 1});
+    for (int i = 0; i < tokens;) {
+      tiny.engine.rewind(0);
+      tiny.engine.begin(prompt, sampler, prompt);
+      while (tiny.engine.next(i + 1 < tokens).more) ++i;
+      ++i;
     }
     tiny.engine.rewind(0);
   };
