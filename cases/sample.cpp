@@ -1,5 +1,5 @@
-// The choice of a token: the likeliest, and drawn ones with every filter, over vocabularies of one block and of many,
-// with equal logits at the thresholds.
+// The choice of a token: the likeliest, and drawn ones with every filter, over vocabularies of one block and
+// of many, with equal logits at the thresholds.
 #include "ops/sample.h"
 
 #include <cmath>
@@ -22,9 +22,10 @@ Tensor logits_of(CaseRecorder& c, int64_t vocab, float spread, float step) {
 }
 
 Case likeliest_case(int64_t vocab, float step) {
-  return {.op = "next_token", .name = fmt::format("of {} step {}", vocab, step), .record = [=](CaseRecorder& c) {
-            next_token(logits_of(c, vocab, 2, step), c.integer(3), c.integer(41));
-          }};
+  return {
+      .op = "next_token", .name = fmt::format("of {} step {}", vocab, step), .record = [=](CaseRecorder& c) {
+        next_token(logits_of(c, vocab, 2, step), c.integer(3), c.integer(41));
+      }};
 }
 
 struct Filters {
@@ -44,13 +45,15 @@ Case sample_case(int64_t vocab, float temperature, Filters f, float spread = 2, 
                            .frequency = penalties ? 0.3f : 0,
                            .seed = {uint32_t(vocab), 7}};
   return {.op = "sample",
-          .name = fmt::format("of {} spread {} step {} temperature {} top_k {} top_p {} min_p {}{}", vocab, spread, step,
-                              temperature, f.top_k, f.top_p, f.min_p, penalties ? ", penalties" : ""),
+          .name = fmt::format("of {} spread {} step {} temperature {} top_k {} top_p {} min_p {}{}", vocab,
+                              spread, step, temperature, f.top_k, f.top_p, f.min_p,
+                              penalties ? ", penalties" : ""),
           .record =
               [=](CaseRecorder& c) {
                 std::vector<int32_t> words(kSamplingWords);
                 std::memcpy(words.data(), &s, sizeof s);
-                sample(logits_of(c, vocab, spread, step), c.normal_of(DType::f32, {1, vocab}, penalties ? 0.1f : 0),
+                sample(logits_of(c, vocab, spread, step),
+                       c.normal_of(DType::f32, {1, vocab}, penalties ? 0.1f : 0),
                        c.integers({1, vocab}, 0, penalties ? 5 : 0), c.integers({1, kSamplingWords}, words),
                        c.integer(3), c.integer(int32_t(vocab % 1000)));
               },
@@ -72,6 +75,13 @@ std::vector<Case> sample_cases() {
     cases.push_back(sample_case(32000, 2, {.top_k = 31000, .top_p = 0.99f}, 20, step));
     cases.push_back(sample_case(32000, 1, {.min_p = 0.2f}, 1, step, true));
     cases.push_back(sample_case(32000, 0.05f, {.top_k = 3, .top_p = 0}, 500, step));
+  }
+  for (const int64_t vocab : {128256, 151936}) {
+    cases.push_back(likeliest_case(vocab, 0));
+    cases.push_back(sample_case(vocab, 1, {}));
+    cases.push_back(sample_case(vocab, 0.7f, {.top_k = 20, .top_p = 0.8f}));
+    cases.push_back(sample_case(vocab, 0.7f, {.top_p = 0.95f}, 2, 0, true));
+    for (size_t i = cases.size() - 4; i < cases.size(); ++i) cases[i].bench = true;
   }
   return cases;
 }

@@ -1,5 +1,5 @@
-// Normals from random words, by the two polynomials of Box–Muller. Plain multiplications and additions only, never
-// contracted.
+// Normals from random words, by the two polynomials of Box–Muller. Plain multiplications and additions only,
+// never contracted.
 #include "base/philox.h"
 
 #include <bit>

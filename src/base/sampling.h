@@ -49,13 +49,13 @@ FLASHRT_BOTH inline uint64_t candidate_key(float logit, int32_t id) {
 // 2⁴⁴·exp((logit − top) / temperature), to about 2⁻²⁸ of it; 0 below 1. logit ≤ top.
 constexpr uint64_t kLargestWeight = uint64_t{1} << 44;
 FLASHRT_BOTH inline uint64_t candidate_weight(float logit, float top, float scale) {
-  const float below = (top - logit) * scale;       // in 2⁻²⁴ octaves
-  if (!(below < 45.f * 16777216.f)) return 0;      // infinities and no numbers too
+  const float below = (top - logit) * scale;   // in 2⁻²⁴ octaves
+  if (!(below < 45.f * 16777216.f)) return 0;  // infinities and no numbers too
   const uint32_t x = uint32_t(below);
   // 2^(−i/16)·2³¹
-  static constexpr uint32_t kRoots[16] = {2147483648u, 2056437387u, 1969251188u, 1885761398u, 1805811301u, 1729250827u,
-                                   1655936265u, 1585730000u, 1518500250u, 1454120821u, 1392470869u, 1333434672u,
-                                   1276901417u, 1222764986u, 1170923762u, 1121280436u};
+  static constexpr uint32_t kRoots[16] = {
+      2147483648u, 2056437387u, 1969251188u, 1885761398u, 1805811301u, 1729250827u, 1655936265u, 1585730000u,
+      1518500250u, 1454120821u, 1392470869u, 1333434672u, 1276901417u, 1222764986u, 1170923762u, 1121280436u};
   // 2^(−r), r in [0, 1/16), as a series in r·ln 2
   const uint64_t r = uint64_t(x & 0xfffffu) * 2977044472u >> 24;  // ·2³² · ln 2
   uint64_t series = (uint64_t{1} << 32) - (r >> 2);

@@ -14,8 +14,8 @@ namespace flashrt {
 
 namespace {
 
-// The largest key such that the amounts of the candidates with keys from there up reach `need` ≥ 1; candidates are
-// those with keys of at least `from`, and all of them reach it.
+// The largest key such that the amounts of the candidates with keys from there up reach `need` ≥ 1;
+// candidates are those with keys of at least `from`, and all of them reach it.
 template <class Amount>
 uint64_t threshold(std::span<const float> logits, uint64_t from, uint64_t need, const Amount& amount) {
   uint64_t key = 0;
@@ -33,7 +33,9 @@ uint64_t threshold(std::span<const float> logits, uint64_t from, uint64_t need, 
 }
 
 // The least integer that is no smaller than fraction · total.
-uint64_t part_of(uint64_t total, float fraction) { return uint64_t(std::ceil(double(total) * double(fraction))); }
+uint64_t part_of(uint64_t total, float fraction) {
+  return uint64_t(std::ceil(double(total) * double(fraction)));
+}
 
 int32_t draw(std::span<const float> logits, const SamplingSettings& s, int32_t likeliest, int32_t position) {
   if (s.scale == 0) return likeliest;
@@ -94,7 +96,8 @@ void reference(RefCall& call) {
 
 const OpDef kSampleOp{.name = "sample", .reference = reference};
 
-NextToken sample(Tensor logits, Tensor bias, Tensor seen, Tensor settings, Tensor ids, Tensor position, At at) {
+NextToken sample(Tensor logits, Tensor bias, Tensor seen, Tensor settings, Tensor ids, Tensor position,
+                 At at) {
   const Shape row = logits.shape();
   require(row.rows == 1 && logits.dtype() == DType::f32, at, "sample: logits must be f32 [1, vocabulary]");
   require(row.cols <= kMostSampled, at, "sample: at most {} tokens, found {}", kMostSampled, row.cols);

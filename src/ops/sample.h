@@ -6,10 +6,11 @@
 
 namespace flashrt {
 
-// In order: penalties for tokens seen, bias, temperature, top-k, top-p, min-p; probabilities are of the candidates
-// that the filter before left. The random number is Philox of the seed and the position, so a token depends on what
-// is before it and on nothing else. Token −1 when a logit is NaN or +infinity; the log probability is that of the
-// logits as given. Also writes `ids`, `position` (as next_token does) and counts the token in `seen`.
+// In order: penalties for tokens seen, bias, temperature, top-k, top-p, min-p; probabilities are of the
+// candidates that the filter before left. The random number is Philox of the seed and the position, so a
+// token depends on what is before it and on nothing else. Token −1 when a logit is NaN or +infinity; the log
+// probability is that of the logits as given. Also writes `ids`, `position` (as next_token does) and counts
+// the token in `seen`.
 //   logits    f32 [1, vocabulary]
 //   bias      f32 [1, vocabulary]: added to logits
 //   seen      i32 [1, vocabulary]: twice a token's count in the answer, plus 1 when the prompt has it

@@ -31,8 +31,8 @@ class Sampler {
   // Whether the token is the first of the largest logits, whatever came before.
   bool likeliest() const {
     const auto& o = options_;
-    return o.temperature == 0 && o.repetition_penalty == 1 && o.presence_penalty == 0 && o.frequency_penalty == 0 &&
-           o.bias.empty();
+    return o.temperature == 0 && o.repetition_penalty == 1 && o.presence_penalty == 0 &&
+           o.frequency_penalty == 0 && o.bias.empty();
   }
   // What an answer to `prompt` begins with (ops/sample.h).
   SamplingSettings settings() const;

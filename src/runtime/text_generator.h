@@ -32,9 +32,9 @@ class LmEngine {
   std::span<const float> extend(std::span<const int32_t> ids);
   void rewind(int64_t position);  // forgets all behind
 
-  // A continuation, chosen where the logits are: a step's token feeds the next step there, which already runs while
-  // the host looks at the token. `begin` appends tokens as `extend` does (`prompt`: what penalties count as
-  // seen); then each `next` gives one token, and starts the step after it when there is to be `more`
+  // A continuation, chosen where the logits are: a step's token feeds the next step there, which already runs
+  // while the host looks at the token. `begin` appends tokens as `extend` does (`prompt`: what penalties
+  // count as seen); then each `next` gives one token, and starts the step after it when there is to be `more`
   // and the cache has room; `end` lets go of what runs.
   struct Chosen {
     int32_t id = 0;
@@ -69,8 +69,9 @@ class LmEngine {
   std::shared_ptr<Backend> backend_;
   int64_t context_;
   RunnerOptions options_;
-  std::map<int64_t, std::unique_ptr<Runner>> runners_;  // by rows; 1: decode, the only one whose results are logits
-  Runner* running_ = nullptr;                           // the program of the step that runs
+  std::map<int64_t, std::unique_ptr<Runner>>
+      runners_;                // by rows; 1: decode, the only one whose results are logits
+  Runner* running_ = nullptr;  // the program of the step that runs
   std::vector<int32_t> tokens_;
 };
 

@@ -1,5 +1,5 @@
-// Drawing a token: the filters by hand-made logits, frequencies by counting, the seed by repetition. The options
-// reach the op as the runtime writes them.
+// Drawing a token: the filters by hand-made logits, frequencies by counting, the seed by repetition. The
+// options reach the op as the runtime writes them.
 #include "runtime/sampler.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,8 @@ std::span<T> as(std::span<std::byte> bytes) {
 // The op by itself.
 class Drawing {
  public:
-  Drawing(SamplerOptions options, int64_t vocab, std::vector<int32_t> prompt = {}) : executor_(record(vocab)) {
+  Drawing(SamplerOptions options, int64_t vocab, std::vector<int32_t> prompt = {})
+      : executor_(record(vocab)) {
     const Sampler sampler(std::move(options), vocab);
     sampler.fill_bias(as<float>(executor_.input("bias")));
     Sampler::fill_seen(prompt, as<int32_t>(executor_.input("seen")));
@@ -47,11 +48,11 @@ class Drawing {
  private:
   Program& record(int64_t vocab) {
     const Tensor logits = program_.input("logits", {1, vocab}, DType::f32);
-    const NextToken next = sample(logits, program_.input("bias", {1, vocab}, DType::f32),
-                                  program_.input("seen", {1, vocab}, DType::i32),
-                                  program_.input("sampling", {1, kSamplingWords}, DType::i32),
-                                  program_.input("ids", {1, 1}, DType::i32),
-                                  program_.input("position", {1, 1}, DType::i32));
+    const NextToken next =
+        sample(logits, program_.input("bias", {1, vocab}, DType::f32),
+               program_.input("seen", {1, vocab}, DType::i32),
+               program_.input("sampling", {1, kSamplingWords}, DType::i32),
+               program_.input("ids", {1, 1}, DType::i32), program_.input("position", {1, 1}, DType::i32));
     program_.output("token", next.token);
     program_.output("log_probability", next.log_probability);
     return program_;
@@ -147,8 +148,10 @@ TEST(Sampler, TheSeedDecides) {
 
 TEST(Sampler, EqualLogitsAtAThreshold) {
   const std::vector<float> logits{0, 1, 0, 1, 0, 0};
-  EXPECT_EQ(support({.temperature = 1, .top_k = 3}, logits), (std::set{0, 1, 3})) << "the first of equal ones";
-  EXPECT_EQ(support({.temperature = 1, .top_p = 0.6}, logits), (std::set{0, 1, 3}));  // 0.287 each, then 0.106
+  EXPECT_EQ(support({.temperature = 1, .top_k = 3}, logits), (std::set{0, 1, 3}))
+      << "the first of equal ones";
+  EXPECT_EQ(support({.temperature = 1, .top_p = 0.6}, logits),
+            (std::set{0, 1, 3}));  // 0.287 each, then 0.106
   EXPECT_EQ(support({.temperature = 1}, {-INFINITY, 2, -INFINITY}), (std::set{1}));
 }
 

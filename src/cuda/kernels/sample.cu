@@ -1,6 +1,6 @@
-// Drawing a token: every thread keeps eight logits, the blocks agree on thresholds digit by digit, and the block
-// whose part of the sum the random number falls into writes the token. Exactly the definition's result, for
-// weights are integers.
+// Drawing a token: every thread keeps eight logits, the blocks agree on thresholds digit by digit, and the
+// block whose part of the sum the random number falls into writes the token. Exactly the definition's result,
+// for weights are integers.
 #include <cmath>
 
 #include "cuda/kernels/common/pdl.cuh"
@@ -149,8 +149,9 @@ struct Draw {
     return total;
   }
 
-  // Adds up the candidates with keys in [low, high] by digit, over all blocks, and leaves in `shared` the digit
-  // where the sums from 255 down reach `need`, what is needed of it, and whether it has to be divided further.
+  // Adds up the candidates with keys in [low, high] by digit, over all blocks, and leaves in `shared` the
+  // digit where the sums from 255 down reach `need`, what is needed of it, and whether it has to be divided
+  // further.
   template <bool Weighed, class DigitOf>
   __device__ void pass(uint64_t low, uint64_t high, Amount need, const DigitOf& digit_of) {
     Digits& all = p.scratch->digits[passes++];
@@ -182,8 +183,9 @@ struct Draw {
     __syncthreads();
   }
 
-  // A key such that the candidates from there up are the fewest that number `need`, or weigh as much. The first
-  // digit is the distance from the top in eighths, which spreads the candidates; the others divide the keys evenly.
+  // A key such that the candidates from there up are the fewest that number `need`, or weigh as much. The
+  // first digit is the distance from the top in eighths, which spreads the candidates; the others divide the
+  // keys evenly.
   template <bool Weighed>
   __device__ uint64_t threshold(uint64_t low, Amount need) {
     uint64_t high = ~uint64_t{0} >> 12;

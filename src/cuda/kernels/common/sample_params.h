@@ -13,8 +13,9 @@ constexpr int kSampleBlocks = 128, kSamplePasses = 16;
 // Zero between launches.
 struct SampleScratch {
   struct Part {
-    float top, raw_top, raw_sum;  // the largest logits, adjusted and as given; Σ exp(logit as given − raw_top)
-    int at, failed;               // where the first is; whether a logit cannot be used
+    float top, raw_top,
+        raw_sum;     // the largest logits, adjusted and as given; Σ exp(logit as given − raw_top)
+    int at, failed;  // where the first is; whether a logit cannot be used
   };
   struct Digits {
     unsigned long long amount[256];
