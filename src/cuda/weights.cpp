@@ -48,6 +48,15 @@ void convert_row(const Weight::Part& part, int64_t row, int64_t cols, DType dtyp
 
 }  // namespace
 
+size_t device_bytes(const Weight& weight, DType dtype) {
+  if (dtype == DType::u8) {
+    check(weight.format().has_value(), "bytes are a packed format");
+    return packed_layout(weight).bytes;
+  }
+  // 128 bytes beyond the end: kernels may fetch whole vectors past the last row.
+  return size_t(weight.shape.rows * weight_stride(weight.shape.cols)) * size_of(dtype) + 128;
+}
+
 void WeightStore::copy_rows(const Weight::Part& part, int64_t cols, DType dtype, std::byte* to) {
   const size_t row_bytes = size_t(weight_stride(cols)) * size_of(dtype), used = size_t(cols) * size_of(dtype);
   send(part.rows, row_bytes, to, [&](int64_t first, int64_t count, std::byte* host) {
@@ -90,10 +99,6 @@ void WeightStore::copy_packed(const Weight& weight, std::byte* to) {
 }
 
 void* WeightStore::upload(const Weight& weight, DType dtype) {
-  if (weight.format()) {
-    fail_device("{}: weights in {} have no layout on this device yet", weight.name,
-                quant::name_of(*weight.format()));
-  }
   Memory& memory = held_[identity(weight, dtype)];
   if (memory) return memory.get();
   if (staging_.empty()) {
@@ -104,15 +109,13 @@ void* WeightStore::upload(const Weight& weight, DType dtype) {
       checked(cudaEventCreateWithFlags(&staging.done, cudaEventDisableTiming));
     }
   }
-  if (dtype == DType::u8 && weight.format()) {
-    memory = allocate(packed_layout(weight).bytes, weight.name.c_str());
-    copy_packed(weight, static_cast<std::byte*>(memory.get()));
+  memory = allocate(device_bytes(weight, dtype), weight.name.c_str());
+  auto* to = static_cast<std::byte*>(memory.get());
+  if (dtype == DType::u8) {
+    copy_packed(weight, to);
     return memory.get();
   }
   const size_t row_bytes = size_t(weight_stride(weight.shape.cols)) * size_of(dtype);
-  // 128 bytes beyond the end: kernels may fetch whole vectors past the last row.
-  memory = allocate(size_t(weight.shape.rows) * row_bytes + 128, weight.name.c_str());
-  auto* to = static_cast<std::byte*>(memory.get());
   for (const Weight::Part& part : weight.parts) {
     copy_rows(part, weight.shape.cols, dtype, to);
     to += size_t(part.rows) * row_bytes;

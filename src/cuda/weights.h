@@ -10,13 +10,16 @@
 
 namespace flashrt::cuda {
 
+// Bytes of `weight` on the device as `dtype`: rows at weight_stride(cols) elements, packed formats (u8) as
+// packed_layout.h says.
+size_t device_bytes(const Weight& weight, DType dtype);
+
 class WeightStore {
  public:
   // `bytes_done` is told of progress, in bytes uploaded so far.
   explicit WeightStore(std::function<void(size_t)> bytes_done = {}) : bytes_done_(std::move(bytes_done)) {}
 
-  // The device copy of `weight` as `dtype`, rows at weight_stride(cols) elements, packed formats (u8) as
-  // packed_layout.h says; uploaded when first asked for.
+  // The device copy of `weight` as `dtype`; uploaded when first asked for.
   void* upload(const Weight& weight, DType dtype);
   void finish();  // waits for the uploads and frees the staging buffers
   size_t bytes() const { return bytes_; }

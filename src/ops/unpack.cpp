@@ -1,6 +1,8 @@
 // Definition of unpack, and the pass that inserts it.
 #include "ops/unpack.h"
 
+#include <algorithm>
+
 #include "base/threads.h"
 #include "ops/linear.h"
 
@@ -27,17 +29,33 @@ Tensor unpack(Tensor w, At at) {
   return y;
 }
 
+namespace {
+
+bool is_packed(const Program& program, int id) {
+  return id >= 0 && program.info(id).kind == Kind::weight && program.info(id).dtype == DType::u8;
+}
+
+}  // namespace
+
 int unpack_weights(Program& program, const std::function<bool(const Program&, const Line&)>& supported) {
   std::vector<Line> lines = std::move(program.lines);
   program.lines.clear();
   int inserted = 0;
   for (Line& line : lines) {
-    const int w = line.op == &kLinearOp ? line.in[kW] : -1;
-    if (w >= 0 && program.info(w).kind == Kind::weight && program.info(w).dtype == DType::u8 &&
-        !supported(program, line)) {
-      line.in[kW] = unpack(program.handle(w), line.at).id;
-      program.lines.back().stage = line.stage;
-      ++inserted;
+    const bool reads = std::ranges::any_of(line.in, [&](int id) { return is_packed(program, id); });
+    if (reads && !supported(program, line)) {
+      for (int& id : line.in) {
+        if (!is_packed(program, id)) continue;
+        const Tensor values = line.op == &kLinearOp ? unpack(program.handle(id), line.at) : Tensor{};
+        if (values && supported(program, program.lines.back())) {
+          program.lines.back().stage = line.stage;
+          id = values.id;
+          ++inserted;
+          continue;
+        }
+        if (values) program.lines.pop_back();
+        program.tensors[size_t(id)].dtype = program.compute();
+      }
     }
     program.lines.push_back(std::move(line));
   }

@@ -60,10 +60,8 @@ TEST(Unpack, ComesBeforeWhatIsNotSupported) {
     const Tensor y = linear(h, plain);
     p.output("y", y);
     const At at = p.lines[0].at;
-    const int inserted = unpack_weights(p, [&](const Program&, const Line& line) {
-      EXPECT_EQ(line.op, &kLinearOp);
-      return supported;
-    });
+    const int inserted = unpack_weights(
+        p, [&](const Program&, const Line& line) { return supported || line.op == &kUnpackOp; });
     EXPECT_EQ(inserted, supported ? 0 : 1);
     ASSERT_EQ(p.lines.size(), supported ? 2u : 3u);
     EXPECT_EQ(p.lines[0].op, supported ? &kLinearOp : &kUnpackOp);
@@ -72,6 +70,21 @@ TEST(Unpack, ComesBeforeWhatIsNotSupported) {
     results[supported] = CpuRun(p, recorder)[y];
   }
   EXPECT_EQ(results[0], results[1]);
+}
+
+// Where no line of the device reads the codes, the values are rounded to the program's type once for all.
+TEST(Unpack, WhatNobodyUnpacksIsHeldPlain) {
+  Program p(DType::bf16);
+  CaseRecorder recorder(p, 1);
+  const Weight weight = packed_weight(quant::Format::fp8, 7, 48);
+  const Tensor y = linear(recorder.normal({3, 48}), p.weight(weight));
+  p.output("y", y);
+  EXPECT_EQ(unpack_weights(p, [](const Program&, const Line&) { return false; }), 0);
+  ASSERT_EQ(p.lines.size(), 1u);
+  const TensorInfo& w = p.info(p.lines[0].in[kW]);
+  EXPECT_EQ(w.kind, Kind::weight);
+  EXPECT_EQ(w.dtype, DType::bf16);
+  EXPECT_EQ(w.bytes(), size_t{7 * 48 * 2});
 }
 
 TEST(Unpack, BytesOfPackedWeightsAreCounted) {
