@@ -8,6 +8,7 @@
 
 #include "apps/bench_lm.h"
 #include "apps/command.h"
+#include "apps/peers.h"
 #include "base/philox.h"
 #include "runtime/gpu_monitor.h"
 #include "runtime/policy_inputs.h"
@@ -28,7 +29,7 @@ struct Options {
   double hz = 0;
   int replays = 0;
   bool check = false, json = false;
-  std::string out, peers = "tune/bench/peers.json";
+  std::string out, peers = kPeers;
   double bandwidth = 4.6, tensor = 790;  // TB/s, TFLOP/s of the floor
 };
 
@@ -73,31 +74,6 @@ std::map<std::string, double> floors(const Program& program, const Options& opti
         1e3 * std::max(cost.flops / (options.tensor * 1e12), cost.weight_bytes / (options.bandwidth * 1e12));
   }
   return floor;
-}
-
-// What public stacks need for the same protocol: name → ms; empty when the file has no such row. A default
-// file that is not there has no rows.
-nlohmann::json peers_of(const nlohmann::json& protocol, const Options& options) {
-  std::ifstream file(options.peers);
-  nlohmann::json found = nlohmann::json::object();
-  if (!file) {
-    if (options.peers != Options{}.peers) fail("--peers {}: cannot read", options.peers);
-    return found;
-  }
-  try {
-    const nlohmann::json peers = nlohmann::json::parse(file);
-    for (const auto& row : peers.at("rows")) {
-      const auto same = [&](const char* key) { return row.at(key) == protocol.at(key); };
-      if (!same("network") || !same("views") || !same("prompt_tokens") || !same("horizon")) continue;
-      for (size_t i = 0; i < row.at("ms").size(); ++i) {
-        if (!row["ms"][i].is_null())
-          found[peers.at("columns").at(i).get<std::string>()] = row["ms"][i].get<double>();
-      }
-    }
-  } catch (const nlohmann::json::exception& error) {
-    fail("--peers {}: {}", options.peers, error.what());
-  }
-  return found;
 }
 
 nlohmann::json to_json(const Percentiles& p) {
@@ -195,11 +171,7 @@ void print_report(const Json& out) {
     print_wall(out["paced"]["wall_ms"], fmt::format("at {:g} Hz", out["paced"]["hz"].get<double>()));
     fmt::print("\n");
   }
-  const Json peers = out.value("peers_ms", Json::object());
-  for (const auto& [name, ms] : peers.items()) {
-    fmt::print("  the same by {}: {:.2f} ms (x {:.2f}), of another run\n", name, ms.get<double>(),
-               ms.get<double>() / p50);
-  }
+  print_peers(out.value("peers_ms", Json::object()), p50);
   for (const auto& [stage, value] : out["stages"].items()) {
     fmt::print("  {:<8} {:.3f} ms, floor {:.3f} ms ({:.0f} %)\n", stage, value["p50_ms"].get<double>(),
                value["floor_ms"].get<double>(), value["percent_of_floor"].get<double>());
@@ -264,7 +236,7 @@ Json measure(const Options& options) {
            {"weight_bytes", backend->weight_bytes()},
            {"device_used_bytes", backend->device_used_bytes()}};
   add_stages(out, timing, runner.program(), options);
-  if (const auto peers = peers_of(out, options); !peers.empty()) out["peers_ms"] = peers;
+  if (const auto peers = peers_of(out, options.peers); !peers.empty()) out["peers_ms"] = peers;
   if (const auto& gpu = timing.gpu) {
     out["gpu"] = {{"sm_mhz", gpu->sm_mhz},
                   {"memory_mhz", gpu->memory_mhz},
@@ -328,8 +300,10 @@ void add_bench(CLI::App& app) {
   options->device.add_to(command);
   options->lm.add_to(command);
   on_run(command, [options] {
+    peers_of(Json::object(), options->peers);  // a file that cannot be read is said before the work
     if (!is_language_model(options->network)) return run(*options);
-    return bench_lm(options->network, options->device, options->lm, options->json, options->out);
+    return bench_lm(options->network, options->device, options->lm, options->json, options->out,
+                    options->peers);
   });
 }
 

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "apps/generate.h"
+#include "apps/peers.h"
 #include "base/philox.h"
 #include "base/threads.h"
 #include "io/lm_checkpoint.h"
@@ -178,7 +179,7 @@ bool is_language_model(const NetworkOptions& network) {
 }
 
 int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const LmBenchOptions& options,
-             bool json, const std::string& out) {
+             bool json, const std::string& out, const std::string& peers) {
   std::unique_ptr<LmCheckpoint> checkpoint;
   LmConfig config;
   WeightSource source;
@@ -240,6 +241,7 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
                       {"floor_ms", floor},
                       {"percent_of_floor", 100 * floor / mean}};
   report["launches"] = engine.likeliest_runner().launch_count();
+  if (const auto ms = peers_of(report, peers); !ms.empty()) report["peers_ms"] = ms;
   report["weight_bytes"] = backend->weight_bytes();
   report["device_used_bytes"] = backend->device_used_bytes();
   if (!out.empty()) {
@@ -260,6 +262,7 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
       "ms ({:.0f} %)\n",
       options.prompt, options.prompt + options.tokens, mean, p.p50, p.p99, 1e3 / mean, floor,
       100 * floor / mean);
+  print_peers(report.value("peers_ms", nlohmann::json::object()), mean);
   fmt::print("{} launches per token; weights {:.1f} MB, device memory in use {:.1f} MB, built in {:.1f} s\n",
              engine.likeliest_runner().launch_count(), double(backend->weight_bytes()) / 1e6,
              double(backend->device_used_bytes()) / 1e6, report["build_ms"].get<double>() / 1e3);

@@ -15,6 +15,6 @@ struct LmBenchOptions {
 // A published size (llama-2-7b …), or a checkpoint with a language model's configuration.
 bool is_language_model(const NetworkOptions& network);
 int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const LmBenchOptions& options,
-             bool json, const std::string& out);
+             bool json, const std::string& out, const std::string& peers);
 
 }  // namespace flashrt::apps
