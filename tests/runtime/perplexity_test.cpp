@@ -37,7 +37,9 @@ TEST(Perplexity, EqualsTransformers) {
       SCOPED_TRACE(fmt::format("{}: {} every {}", model.at("model").text(), context, stride));
       const Perplexity p = tiny.measure(ids, context, stride);
       EXPECT_EQ(p.scored, run.at("scored").integer(1, 64));
-      if (stride < context) EXPECT_EQ(p.scored, int64_t(ids.size()) - 1);
+      if (stride < context) {
+        EXPECT_EQ(p.scored, int64_t(ids.size()) - 1);
+      }
       EXPECT_NEAR(p.nll / run.at("nll").number(), 1, 1e-5);
       EXPECT_NEAR(p.value() / run.at("perplexity").number(), 1, 1e-5);
     }
