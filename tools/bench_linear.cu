@@ -419,8 +419,18 @@ int check(bool small) {
 // --- timing
 // ---------------------------------------------------------------------------------------------------------
 
+// Each SM's clock and the time: two of these around some work give the clock rate under it.
+__global__ void read_clocks(unsigned long long (*clocks)[2]) {
+  unsigned sm;
+  unsigned long long now;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  clocks[sm][0] = clock64(), clocks[sm][1] = now;
+}
+
 struct Timer {
   int pause = 3000;  // µs
+  double ghz = 0;    // median over SMs, of the last replay
   cudaStream_t stream;
   cudaEvent_t begin, end;
   Timer() {
@@ -439,10 +449,13 @@ struct Timer {
     CHECK(cudaStreamEndCapture(stream, &graph));
     CHECK(cudaGraphInstantiate(&exec, graph, 0));
     std::vector<float> times;
+    static Buffer<unsigned long long[2]> before(256), after(256);
     for (int i = 0; i < repeats + 1; ++i) {
+      read_clocks<<<1056, 32, 0, stream>>>(before.data);
       CHECK(cudaEventRecord(begin, stream));
       CHECK(cudaGraphLaunch(exec, stream));
       CHECK(cudaEventRecord(end, stream));
+      read_clocks<<<1056, 32, 0, stream>>>(after.data);
       CHECK(cudaStreamSynchronize(stream));
       float ms;
       CHECK(cudaEventElapsedTime(&ms, begin, end));
@@ -450,6 +463,13 @@ struct Timer {
     }
     CHECK(cudaGraphExecDestroy(exec));
     CHECK(cudaGraphDestroy(graph));
+    unsigned long long b[132][2], a[132][2];
+    CHECK(cudaMemcpy(b, before.data, sizeof b, cudaMemcpyDeviceToHost));
+    CHECK(cudaMemcpy(a, after.data, sizeof a, cudaMemcpyDeviceToHost));
+    std::vector<double> rates;
+    for (int i = 0; i < 132; ++i) rates.push_back(double(a[i][0] - b[i][0]) / double(a[i][1] - b[i][1]));
+    std::nth_element(rates.begin(), rates.begin() + 66, rates.end());
+    ghz = rates[66];
     std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
     return times[times.size() / 2] * 1e3 / calls;
   }
@@ -460,15 +480,15 @@ struct Library {
   cublasLtHandle_t handle;
   Buffer<uint8_t> workspace{64 << 20};
   Library() { CHECK(cublasLtCreate(&handle)); }
-  double best(Timer& timer, int m, int n, int k, const bf16* x, const bf16* w, int64_t w_pitch, int sets,
-              int calls, bf16* y) {
+  double best(Timer& timer, int m, int n, int k, int ld, const bf16* x, const bf16* w, int64_t w_pitch,
+              int sets, int calls, bf16* y) {
     cublasLtMatmulDesc_t op;
     cublasLtMatrixLayout_t a, b, c;
     const cublasOperation_t t = CUBLAS_OP_T;
     CHECK(cublasLtMatmulDescCreate(&op, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     CHECK(cublasLtMatmulDescSetAttribute(op, CUBLASLT_MATMUL_DESC_TRANSA, &t, sizeof t));
-    CHECK(cublasLtMatrixLayoutCreate(&a, CUDA_R_16BF, k, n, k));
-    CHECK(cublasLtMatrixLayoutCreate(&b, CUDA_R_16BF, k, m, k));
+    CHECK(cublasLtMatrixLayoutCreate(&a, CUDA_R_16BF, k, n, ld));
+    CHECK(cublasLtMatrixLayoutCreate(&b, CUDA_R_16BF, k, m, ld));
     CHECK(cublasLtMatrixLayoutCreate(&c, CUDA_R_16BF, n, m, n));
     cublasLtMatmulPreference_t preference;
     CHECK(cublasLtMatmulPreferenceCreate(&preference));
@@ -514,11 +534,12 @@ constexpr Shape kShapes[] = {
 void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_t count,
                 const LinearTactic* only, int mask, int warm = 0) {
   const int n = shape.n, k = shape.k, flags = shape.flags & mask;
-  const int64_t pitch = int64_t(n) * k;
+  const int ld = k > 1024 ? ceil_div(k, 64) * 64 : k;  // rows start on 128 bytes, as the program stores them
+  const int64_t pitch = int64_t(n) * ld;
   const int sets = warm ? warm : std::clamp<int>(ceil_div(int(200e6 / (pitch * 2)), 1) + 1, 3, 48),
             calls = std::clamp(sets, 12, 48);  // warm: so many sets of weights, that may stay in L2
   const bool pair = shape.rows == LinearRows::pair, heads = shape.rows == LinearRows::heads;
-  const int columns = pair ? n / 2 : heads ? 2048 : n;
+  const int columns = pair ? n / 2 : heads ? 2048 : ceil_div(n, 64) * 64;
   static Buffer<bf16> x(1024 * 16384), w(240 << 20), y(1024 * 32768), residual(1024 * 4304), keys(2048 * 256),
       values(2048 * 256);
   static Buffer<float> bias(65536), stats(1024 * 512), out_stats(1024 * 256);
@@ -544,13 +565,13 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
     p.kv_stride = 256, p.head_dim = 256, p.query_heads = 8, p.kv_heads = 1;
   }
   const double reference =
-      !library ? 1 : library->best(timer, m, n, k, x.data, w.data, pitch, sets, calls, y.data);
+      !library ? 1 : library->best(timer, m, n, k, ld, x.data, w.data, pitch, sets, calls, y.data);
 
   struct Row {
     double us;
     LinearTactic tactic;
   };
-  const LinearProblem base{m, n, k, x.data, w.data, k, k, shape.rows};
+  const LinearProblem base{m, n, k, x.data, w.data, ld, ld, shape.rows};
   // The best by estimate, and the fastest of them again with operands shared by multicast.
   std::vector<LinearTactic> candidates = linear_candidates(base, p, 132);
   candidates.resize(std::min<size_t>(candidates.size(), count));
@@ -568,8 +589,9 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
     CHECK(cudaDeviceSynchronize());
     const double us = timer(calls, 3, [&](int i, cudaStream_t s) { launch(launches[i % sets], s); });
     rows.push_back({us, t});
-    std::fprintf(stderr, "%s %d %d %d r%d n%d c%d%d%d.%d grid %d: %.2f\n", shape.name, m, n, k, t.rows,
-                 t.tokens, t.cluster_rows, t.cluster_tokens, t.split, t.resident, launches[0].grid, us);
+    std::fprintf(stderr, "%s %d %d %d r%d n%d c%d%d%d.%d grid %d: %.2f (%.2f GHz)\n", shape.name, m, n, k,
+                 t.rows, t.tokens, t.cluster_rows, t.cluster_tokens, t.split, t.resident, launches[0].grid,
+                 us, timer.ghz);
   };
   const auto faster = [](const Row& a, const Row& b) { return a.us < b.us; };
   for (const LinearTactic& t : candidates) measure(t);
@@ -603,6 +625,22 @@ void time_shape(const Shape& shape, int m, Timer& timer, Library* library, size_
   std::fflush(stdout);
 }
 
+// <name|NxK> m rows tokens cluster_rows cluster_tokens split [flag mask [sets of weights]]; NxK: plain rows,
+// the mask gives the flags. Split 12: two blocks share k; 21: two blocks per SM.
+void one(Timer& timer, int argc, char** argv) {
+  LinearTactic t{std::atoi(argv[2]), std::atoi(argv[3]), std::atoi(argv[4]), std::atoi(argv[5]),
+                 std::atoi(argv[6]) % 10};
+  t.resident = std::max(1, std::atoi(argv[6]) / 10);
+  const int mask = argc > 7 ? std::atoi(argv[7]) : -1;
+  int n = 0, k = 0;
+  if (std::sscanf(argv[0], "%dx%d", &n, &k) == 2)
+    time_shape({argv[0], n, k, LinearRows::plain, 1023, true}, std::atoi(argv[1]), timer, nullptr, 9, &t,
+               mask);
+  for (const Shape& shape : kShapes)
+    if (!std::strcmp(shape.name, argv[0]))
+      time_shape(shape, std::atoi(argv[1]), timer, nullptr, 9, &t, mask, argc > 8 ? std::atoi(argv[8]) : 0);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -613,21 +651,15 @@ int main(int argc, char** argv) {
   CHECK(cudaLibraryLoadFromFile(&library, argv[1], nullptr, nullptr, 0, nullptr, nullptr, 0));
   if (!std::strcmp(argv[2], "check") || !std::strcmp(argv[2], "small")) return check(argv[2][0] == 's') != 0;
   Timer timer;
-  if (!std::strcmp(argv[2], "one")) {  // one name m rows tokens cluster_rows cluster_tokens split [flag mask]
-    LinearTactic t{std::atoi(argv[5]), std::atoi(argv[6]), std::atoi(argv[7]), std::atoi(argv[8]),
-                   std::atoi(argv[9]) % 10};
-    t.resident = std::max(1, std::atoi(argv[9]) / 10);  // 12: split 2, 21: two blocks per SM
-    const int mask = argc > 10 ? std::atoi(argv[10]) : -1;
-    int n = 0, k = 0;  // name "NxK": plain, the mask gives the flags
-    if (std::sscanf(argv[3], "%dx%d", &n, &k) == 2) {
-      Library library_baseline;
-      time_shape({argv[3], n, k, LinearRows::plain, 1023, true}, std::atoi(argv[4]), timer,
-                 mask & 1024 ? &library_baseline : nullptr, 9, &t, mask);
+  if (!std::strcmp(argv[2], "one")) return one(timer, argc - 3, argv + 3), 0;
+  if (!std::strcmp(argv[2], "many")) {  // the arguments of `one` from lines of standard input
+    char line[256], *words[16];
+    while (std::fgets(line, sizeof line, stdin)) {
+      int count = 0;
+      for (char* w = std::strtok(line, " \n"); w && count < 16; w = std::strtok(nullptr, " \n"))
+        words[count++] = w;
+      if (count >= 7) one(timer, count, words);
     }
-    for (const Shape& shape : kShapes)
-      if (!std::strcmp(shape.name, argv[3]))
-        time_shape(shape, std::atoi(argv[4]), timer, nullptr, 9, &t, mask,
-                   argc > 11 ? std::atoi(argv[11]) : 0);
     return 0;
   }
   const int only = argc > 3 ? std::atoi(argv[3]) : 0;

@@ -46,8 +46,12 @@ struct Problem {
   int64_t in_stride(size_t i) const;
 };
 
-// Elements between the rows of a weight on the device: the width rounded up to 8, so that rows start on 16 bytes.
-constexpr int64_t weight_stride(int64_t cols) { return (cols + 7) / 8 * 8; }
+// Elements between the rows of a weight on the device: the width rounded up to 8, so that rows start on 16 bytes, or
+// to whole 128-byte lines where that costs next to nothing.
+constexpr int64_t weight_stride(int64_t cols) {
+  const int64_t unit = cols > 1024 ? 64 : 8;
+  return (cols + unit - 1) / unit * unit;
+}
 
 // One kernel launch, ready to be repeated: kernels take a single struct by value.
 struct Launch {

@@ -10,15 +10,6 @@ namespace flashrt {
 
 namespace {
 
-// The values of a vector that is known when the program is built, or null.
-std::shared_ptr<const std::vector<float>> known_vector(const Program& program, int id) {
-  if (id < 0) return nullptr;
-  const TensorInfo& t = program.info(id);
-  if (t.kind == Kind::constant) return t.values;
-  return t.kind == Kind::weight ? std::make_shared<const std::vector<float>>(weight_values(*t.weight))
-                                : nullptr;
-}
-
 // w as it acts on the row divided by its σ: the norm's scale in its columns, rows centred for a LayerNorm.
 Weight scaled(const Weight& w, const std::vector<float>& scale, NormKind kind) {
   Weight::ColumnFactor factor{.values = scale, .centred = kind == NormKind::layer};
@@ -40,6 +31,14 @@ std::vector<float> shifted(const Weight& w, const std::vector<float>& shift, con
 }
 
 }  // namespace
+
+std::shared_ptr<const std::vector<float>> known_vector(const Program& program, int id) {
+  if (id < 0) return nullptr;
+  const TensorInfo& t = program.info(id);
+  if (t.kind == Kind::constant) return t.values;
+  return t.kind == Kind::weight ? std::make_shared<const std::vector<float>>(weight_values(*t.weight))
+                                : nullptr;
+}
 
 bool carry_norm(FuseContext& context, size_t index) {
   Program& program = context.program;

@@ -15,11 +15,16 @@ bool fuse_attention_step(FuseContext& context, size_t line);  // one token: spli
 bool fuse_rope_append(FuseContext& context, size_t line);     // split → rope, rope, append, append
 bool fuse_linear_rope(FuseContext& context, size_t line);     // linear → rope_append
 bool fuse_flow_step(FuseContext& context, size_t line);       // norm → linear → euler_step → linear
-bool carry_norm(FuseContext& context, size_t line);           // linear → norm → linear: sums, not a pass
-bool fuse_norm(FuseContext& context, size_t line);            // norm → linear
+bool align_width(FuseContext& context,
+                 size_t line);  // linear → linear: a wide result's rows start on 128 bytes
+bool carry_norm(FuseContext& context, size_t line);  // linear → norm → linear: sums, not a pass
+bool fuse_norm(FuseContext& context, size_t line);   // norm → linear
 
 inline constexpr Pattern kPatterns[] = {
     place_concat,     narrow_linear,    fuse_activation, fuse_residual, pack_attention, fuse_attention_step,
-    fuse_rope_append, fuse_linear_rope, fuse_flow_step,  carry_norm,    fuse_norm};
+    fuse_rope_append, fuse_linear_rope, fuse_flow_step,  align_width,   carry_norm,     fuse_norm};
+
+// The values of a vector that is known when the program is built, or null.
+std::shared_ptr<const std::vector<float>> known_vector(const Program& program, int id);
 
 }  // namespace flashrt

@@ -19,8 +19,10 @@ template <class C>
 struct Consumer {
   using T = typename C::T;
   using Out = Output<C>;
-  static constexpr int kAllConsumers = 8;  // named barrier
-  using Angles = float2[C::kRows == LinearRows::heads ? C::kChunkGroups : 1][2];
+  // All angles of a tile where registers hold them, else those of one chunk.
+  static constexpr bool kAllAngles = C::kTokens <= 168 && C::kRowTiles == 1;
+  static constexpr int kAngleGroups = kAllAngles ? C::kGroups : C::kChunkGroups;
+  using Angles = float2[C::kRows == LinearRows::heads ? kAngleGroups : 1][2];
   const LinearParams& p;
   const LinearShared<C>& s;
   const LinearPlace& at;
@@ -29,10 +31,11 @@ struct Consumer {
   const bool chief;         // the thread that stores
   int first, last, chunks;  // token groups that this block of the split finishes, in so many chunks
   int count;                // k blocks
+  int idle_after;           // of them the one that last reads where peers' sums go
   int release_to;           // cluster rank that this lane tells of free slots, or -1
   int position = 0;
-  int scaled = -1;     // first token of the tile whose scales are in shared memory
-  bool fresh = false;  // and other warps have yet to hear of them
+  bool started = false;
+  int scaled = -1;  // first token of the tile whose scales are in shared memory
   LinearRing<C> ring;
   typename C::Accumulators acc;
 
@@ -46,12 +49,14 @@ struct Consumer {
         lane(lane_id()),
         barrier(1 + group),
         chief((threadIdx.x & 127) == 0),
-        ring(shared, params.stages) {
+        ring(shared, params, LinearRange(params, place.split).count) {
     first = at.split * p.split_groups;
     last = min(first + p.split_groups, C::kGroups);
     constexpr int kChunk = C::kChunkGroups;
     chunks = first < last ? (last + kChunk - 1) / kChunk - first / kChunk : 0;
     count = LinearRange(p, at.split).count;
+    const int received = (p.split - 1) * p.split_groups * C::kWarpgroups * kLinearSumBytes<C>;
+    idle_after = count - p.stages + (received + C::kStageBytes - 1) / C::kStageBytes - 1;
     release_to = lane < at.peers() ? at.peer(lane) : -1;
   }
   __device__ __forceinline__ void sync() const { named_barrier_sync(barrier, 128); }
@@ -68,9 +73,12 @@ struct Consumer {
     sync();
   }
 
-  // acc = the tile's weights · tokensᵀ over this block's k blocks.
-  __device__ __forceinline__ void multiply() {
+  // acc = the tile's weights · tokensᵀ over this block's k blocks; `meanwhile` runs under the first of them.
+  template <class F>
+  __device__ __forceinline__ void multiply(F meanwhile) {
     uint32_t previous = 0;
+    const int tell = p.split > 1 ? idle_after : count;
+    if (tell < 0) allow_sums();
 #pragma unroll 1
     for (int block = 0; block < count; ++block) {
       mbarrier_wait(ring.full(), ring.phase);
@@ -94,8 +102,9 @@ struct Consumer {
       if (block > 0) {
         wgmma_wait<1>();
         release(previous);
-      } else if (!steps.has(LinearSteps::residual)) {
-        claim_staging();
+        if (block == tell + 1) allow_sums();
+      } else {
+        meanwhile();
       }
       previous = ring.empty();
       ring.next();
@@ -104,39 +113,39 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < C::kRowTiles; ++i) wgmma_pin(acc[i]);
     release(previous);
+    if (tell == count - 1) allow_sums();
   }
 
-  // The blocks of a split tile exchange partial sums through their (idle) rings: block i of the split
-  // finishes token groups i·split_groups …; it adds what the others sent, in rank order, to its own.
+  // The blocks of a split tile exchange partial sums through their rings: block i of the split finishes token
+  // groups i·split_groups …; it adds what the others sent, in rank order, to its own.
+  __device__ __forceinline__ void allow_sums() const {
+    if (at.peers() == 1) cluster_wait();  // their barriers are ready
+    if (lane < p.split && lane != at.split)
+      mbarrier_arrive_remote(s.split_ready(), at.rank_of(lane, at.token, at.row));
+  }
   __device__ __forceinline__ void reduce_split() {
-    const auto signal = [&](uint32_t bar, auto arrive) {
-      if (lane < p.split && lane != at.split) arrive(bar, at.rank_of(lane, at.token, at.row));
-    };
-    signal(s.split_ready(), [](uint32_t bar, int rank) { mbarrier_arrive_remote(bar, rank); });
     mbarrier_wait_cluster(s.split_ready(), 0);
-    constexpr int kStep =
-        C::kRowTiles * 2048;  // one group of one warpgroup: 16 bytes of each thread, per row tile
+    constexpr int kStep = kLinearSumBytes<C>;
     const uint32_t base = s.ring() + (threadIdx.x & 127) * 16 + warpgroup * p.split_groups * kStep;
     const int sender_pitch = C::kWarpgroups * p.split_groups * kStep;
     for (int owner = 0; owner < p.split; ++owner) {
       if (owner == at.split) continue;
       const int begin = owner * p.split_groups, end = begin + p.split_groups;
-      const int sender = at.split < owner ? at.split : at.split - 1;
-      const uint32_t to =
-          map_to_rank(base + sender * sender_pitch, at.rank_of(owner, at.token, at.row)) - begin * kStep;
+      const int sender = at.split < owner ? at.split : at.split - 1,
+                rank = at.rank_of(owner, at.token, at.row);
+      const uint32_t to = map_to_rank(base + sender * sender_pitch, rank) - begin * kStep;
+      const uint32_t bar = map_to_rank(s.split_sums(warpgroup), rank);
 #pragma unroll
       for (int g = 0; g < C::kGroups; ++g) {
         if (g < begin || g >= end) continue;
 #pragma unroll
         for (int i = 0; i < C::kRowTiles; ++i) {
           const float* v = acc[i] + 4 * g;
-          st_cluster_f4(to + g * kStep + i * 2048, make_float4(v[0], v[1], v[2], v[3]));
+          st_async_f4(to + g * kStep + i * 2048, v[0], v[1], v[2], v[3], bar);
         }
       }
     }
-    __syncwarp();
-    signal(s.split_sums(), [](uint32_t bar, int rank) { mbarrier_arrive_remote_release(bar, rank); });
-    mbarrier_wait_cluster(s.split_sums(), 0);
+    mbarrier_wait_cluster(s.split_sums(warpgroup), 0);
     for (int sender = 0; sender < p.split - 1; ++sender) {
       const uint32_t from = base + sender * sender_pitch - first * kStep;
 #pragma unroll
@@ -154,21 +163,21 @@ struct Consumer {
     }
   }
 
-  // (cos, sin) of a chunk's tokens for this thread's pair; fetched a chunk ahead of their use.
-  template <int kChunk>
+  // (cos, sin) of the tokens of groups kFirst … for this thread's pair; fetched long before their use.
+  template <int kFirst>
   __device__ __forceinline__ void load_angles(const Out& out, Angles& angles) const {
-    constexpr int kFirst = C::kChunkGroups * kChunk;
 #pragma unroll
-    for (int i = 0; i < 2 * C::kChunkGroups; ++i) {
+    for (int i = 0; i < 2 * kAngleGroups; ++i) {
       if (kFirst + (i >> 1) < C::kGroups)
         angles[i >> 1][i & 1] = out.angle(position, 8 * (kFirst + (i >> 1)) + 2 * (lane & 3) + (i & 1));
     }
   }
   // Of the first chunk that this block of the split finishes.
   __device__ __forceinline__ void load_first_angles(const Out& out, Angles& angles) const {
+    if constexpr (kAllAngles) return load_angles<0>(out, angles);
     const auto load = [&]<int kChunk>() {
       if constexpr (kChunk * C::kChunkGroups < C::kGroups)
-        if (first / C::kChunkGroups == kChunk) load_angles<kChunk>(out, angles);
+        if (first / C::kChunkGroups == kChunk) load_angles<kChunk * C::kChunkGroups>(out, angles);
     };
     load.template operator()<0>();
     load.template operator()<1>();
@@ -197,8 +206,8 @@ struct Consumer {
     }
     if constexpr (C::kRows == LinearRows::heads) {
       if (out.rotates(steps)) {
-        each([&](int g, float* v) { Out::turn(v, angles[g]); });
-        load_angles<kChunk + 1>(out, angles);
+        each([&](int g, float* v) { Out::turn(v, angles[kAllAngles ? kFirst + g : g]); });
+        if constexpr (!kAllAngles) load_angles<kFirst + C::kChunkGroups>(out, angles);
       }
     } else if (steps.has(LinearSteps::gelu)) {
       each([](int, float* v) { Out::template apply<LinearActivation::gelu_tanh>(v); });
@@ -266,77 +275,50 @@ struct Consumer {
   // Once per block: what must wait for the predecessor.
   __device__ __forceinline__ void start() {
     pdl_wait();
+    started = true;
     if (C::kRows == LinearRows::heads && p.position) position = *p.position;
   }
-  // 1/σ of the tile's tokens from the partial sums of the producer of x, one thread per token, while the
-  // first k blocks are on their way. Most launches give a block one tile of tokens only.
-  __device__ __forceinline__ void find_scales(int token0) {
-    if (scaled == token0) return;
-    constexpr int kThreads = 128 * C::kWarpgroups;
-    if (scaled >= 0) named_barrier_sync(kAllConsumers, kThreads);  // the previous tile's have been read
-    scaled = token0;
-    for (int t = threadIdx.x; t < C::kTokens; t += kThreads) {
-      const float2* partial = reinterpret_cast<const float2*>(p.row_stats) + min(token0 + t, p.m - 1);
-      float sum = 0.f, squares = 0.f;
-      constexpr int kBatch = 16;  // loads under way at once
-      for (int i = 0; i < p.row_stat_slots; i += kBatch) {
-        float2 v[kBatch];
-#pragma unroll
-        for (int j = 0; j < kBatch; ++j)
-          v[j] = i + j < p.row_stat_slots ? __ldcg(partial + static_cast<int64_t>(i + j) * p.m)
-                                          : make_float2(0.f, 0.f);
-#pragma unroll
-        for (int j = 0; j < kBatch; ++j) {
-          sum += v[j].x;
-          squares += v[j].y;
-        }
-      }
-      const float mean = p.centred ? sum * p.inverse_width : 0.f;
-      st_shared_f1(s.scales() + 4 * t, rsqrtf(squares * p.inverse_width - mean * mean + p.epsilon));
-    }
-    fresh = true;
-    __syncwarp();  // or the compiler no longer takes what follows for uniform
-  }
-  __device__ __forceinline__ void accumulate(int row0, int token0) {
-    if (steps.has(LinearSteps::normalise)) find_scales(token0);
-    if (steps.has(LinearSteps::residual)) {
+  // What the epilogue reads is requested under the first product.
+  template <class F>
+  __device__ __forceinline__ void accumulate(int row0, int token0, F request) {
+    const bool rescaled = steps.has(LinearSteps::normalise) && scaled != token0;
+    multiply([&] {
+      if (!started) start();
+      if (rescaled && scaled >= 0) named_barrier_arrive(LinearScales<C>::kRead, LinearScales<C>::kThreads);
+      request();
       claim_staging();
-      fetch_residual(row0, token0, 0);
-      fetch_residual(row0, token0, 1);
-    }
-    multiply();
+      if (C::kRows == LinearRows::plain && steps.has(LinearSteps::residual)) {
+        fetch_residual(row0, token0, 0);
+        fetch_residual(row0, token0, 1);
+      }
+    });
     if (p.split > 1) reduce_split();
-    if (fresh) named_barrier_sync(kAllConsumers, 128 * C::kWarpgroups);
-    fresh = false;
+    if (rescaled) named_barrier_sync(LinearScales<C>::kWritten, LinearScales<C>::kThreads);
+    scaled = token0;
   }
   __device__ __forceinline__ void run() {
-    bool started = false;
     for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at)) {
       const int row0 = tile.row_tile * C::kTile.rows() + warpgroup * C::kRowTiles * 64;
       const int token0 = tile.token_tile * C::kTokens;
-      if constexpr (C::kRowTiles == 1) {
-        const Out out(p, steps, row0, token0);  // its loads are under way during the multiplication
-        if (!started) start();
-        Angles angles;
+      Angles angles;
+      const auto request = [&](const Out& out) {
         if constexpr (C::kRows == LinearRows::heads) {
           if (out.rotates(steps)) load_first_angles(out, angles);
         }
-        accumulate(row0, token0);
+      };
+      if constexpr (C::kRowTiles == 1) {
+        const Out out(p, steps, row0, token0);  // its loads are under way during the multiplication
+        accumulate(row0, token0, [&] { request(out); });
         finish(out, 0, row0, angles);
       } else {  // no registers to spare
-        if (!started) start();
-        accumulate(row0, token0);
+        accumulate(row0, token0, [] {});
 #pragma unroll
         for (int i = 0; i < C::kRowTiles; ++i) {
-          Angles angles;
           const Out out(p, steps, row0 + i * 64, token0);
-          if constexpr (C::kRows == LinearRows::heads) {
-            if (out.rotates(steps)) load_first_angles(out, angles);
-          }
+          request(out);
           finish(out, i, row0, angles);
         }
       }
-      started = true;
     }
     if (!started) pdl_wait();
     if (chief) bulk_wait_read<0>();
@@ -349,53 +331,47 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
   pdl_launch();  // the whole grid is resident: a successor can only take what we leave free
   const LinearShared<C> s(shared_memory);
   const LinearPlace at(p);
-  const bool clustered = at.rows * at.tokens * p.split > 1;
   const int warp = warp_id();
-  constexpr int kProducerWarp = 4 * C::kWarpgroups;
+  constexpr int kProducerWarp = 4 * C::kWarpgroups, kEveryone = 10;
+  // The barriers of the ring are ready: each role passes here when it has computed what it can. Blocks that
+  // only share a k range meet again when they exchange their sums, and never after.
+  const bool multicasts = at.rows * at.tokens > 1;
+  const auto together = [&] {
+    __syncwarp();
+    if (p.split > 1 || multicasts) cluster_arrive();
+    if (multicasts)
+      cluster_wait();
+    else
+      named_barrier_sync(kEveryone, C::kTile.threads());
+  };
   if (warp >= kProducerWarp) {
     const bool leader = elect_one();
     if (warp == kProducerWarp && leader) {
       tma_prefetch_descriptor(&p.weights);
-      for (int i = 0; i < p.stages; ++i) {
-        mbarrier_init(s.full(i), 1);
-        mbarrier_init(s.empty(i), 4 * C::kWarpgroups * at.peers());
-      }
-      mbarrier_init(s.split_ready(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
-      mbarrier_init(s.split_sums(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
-      fence_barrier_init();
+      linear_init_barriers<C>(p, s, at);
     } else if (warp == kProducerWarp + 1 && leader) {
       tma_prefetch_descriptor(&p.tokens);
     }
-    __syncwarp();
-    if (clustered)
-      cluster_sync();
-    else
-      __syncthreads();
+    together();
     if constexpr (C::kMovesRegisters) register_decrease<C::kProducerRegisters>();
     if (warp == kProducerWarp) {
       if (leader) LinearWeights<C>(p, s, at).run();
+    } else if (pdl_wait(); warp == kProducerWarp + 1) {
+      if (leader) LinearTokens<C>(p, s, at).run();
     } else {
-      pdl_wait();
       const int thread = (threadIdx.x & 127) - 64;
-      if (warp == kProducerWarp + 1) {
-        if (leader) LinearTokens<C>(p, s, at).run();
-      } else if (C::kRows == LinearRows::heads && p.rotary) {
-        linear_fetch_angles<C>(p, at, thread);
-      }
+      if (p.row_stats) LinearScales<C>(p, s, at, thread).run();
+      if (C::kRows == LinearRows::heads && p.rotary) linear_fetch_angles<C>(p, at, thread);
     }
     __syncwarp();
   } else {
     if (warp == 0 && elect_one()) tma_prefetch_descriptor(&p.out_chunk);
-    __syncwarp();
     Consumer<C> consumer(p, s, at, warp >> 2);
-    if (clustered)
-      cluster_sync();
-    else
-      __syncthreads();
+    together();
     if constexpr (C::kMovesRegisters) register_increase<C::kConsumerRegisters>();
     consumer.run();
   }
-  if (clustered) cluster_sync();  // peers may still write to our ring or signal our barriers
+  if (multicasts) cluster_sync();  // peers may still write to our ring or signal our barriers
 }
 
 }  // namespace

@@ -7,26 +7,22 @@
 
 namespace flashrt {
 
-// (x0, x1) → x · sigmoid(−t · ln 2) = x / (1 + 2^t), to a few f32 ulp. The two share one reciprocal: the
-// special function unit is what an epilogue of activations waits for. Beyond 2^60 the quotient is 0 in any
-// 16-bit format.
-__device__ __forceinline__ void times_sigmoid(float& x0, float& x1, float t0, float t1) {
-  float e0, e1, r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e0) : "f"(fminf(t0, 60.f)));
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e1) : "f"(fminf(t1, 60.f)));
-  const float a = 1.f + e0, b = 1.f + e1;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a * b));
-  x0 *= b * r;
-  x1 *= a * r;
+// x → x · sigmoid(2u) = x/2 · (1 + tanh u). The hardware's tanh is good to 2⁻¹¹ of 1, a sixth of what
+// rounding the result to bf16 costs: the special function unit is what an epilogue of activations waits for.
+__device__ __forceinline__ float times_sigmoid(float x, float u) {
+  float t;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(t) : "f"(u));
+  const float half = 0.5f * x;
+  return __fmaf_rn(half, t, half);
 }
 template <LinearActivation kActivation>
-__device__ __forceinline__ void activate(float& x, float& y) {
-  constexpr float kLog2E = 1.4426950408889634f;
-  // 0.5·x·(1 + tanh(u)) = x·sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
-  constexpr float kLinear = -2.f * 0.7978845608f * kLog2E, kCubic = kLinear * 0.044715f;
+__device__ __forceinline__ float activate(float x) {
+  // 0.5·x·(1 + tanh(u)), u = √(2/π)·(x + 0.044715·x³)
+  constexpr float kLinear = 0.7978845608f, kCubic = kLinear * 0.044715f;
   if constexpr (kActivation == LinearActivation::gelu_tanh)
-    times_sigmoid(x, y, x * __fmaf_rn(x * x, kCubic, kLinear), y * __fmaf_rn(y * y, kCubic, kLinear));
-  if constexpr (kActivation == LinearActivation::silu) times_sigmoid(x, y, x * -kLog2E, y * -kLog2E);
+    return times_sigmoid(x, x * __fmaf_rn(x * x, kCubic, kLinear));
+  if constexpr (kActivation == LinearActivation::silu) return times_sigmoid(x, 0.5f * x);
+  return x;
 }
 
 __device__ __forceinline__ void cp_async_16(uint32_t dst, const void* src, bool valid) {
@@ -168,12 +164,11 @@ struct LinearOutput {
   }
   template <LinearActivation kActivation>
   __device__ __forceinline__ static void apply(float* v) {
-    activate<kActivation>(v[0], v[1]);
-    if constexpr (kRows == LinearRows::pair) {
-      v[0] *= v[2];
-      v[1] *= v[3];
-    } else {
-      activate<kActivation>(v[2], v[3]);
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      v[e] = activate<kActivation>(v[e]);
+      v[e + 2] = kRows == LinearRows::pair ? v[e + 2] : activate<kActivation>(v[e + 2]);
+      if (kRows == LinearRows::pair) v[e] *= v[e + 2];
     }
   }
   __device__ __forceinline__ bool rotates(LinearSteps steps) const {
@@ -239,31 +234,41 @@ struct LinearOutput {
   }
 
   // All threads: Σy and Σy² over the 64 columns of every staged token (8 lanes each), of the rounded values.
+  // A thread has both sums of 8 columns of four tokens; lanes trade them until each has one sum of 64
+  // columns.
   __device__ __forceinline__ void statistics(uint32_t buffer, int chunk_token, int begin, int end) const {
-    const int vector = thread & 7, slot = column >> 6;
+    static_assert(kChunkTokens == 64);
+    const int vector = thread & 7, slot = column >> 6, first = thread >> 3;
     const bool counts = column + 8 * vector < p.n;
+    uint4 bits[4];
 #pragma unroll
-    for (int i = 0; i < kChunkTokens / 16; ++i) {
-      const int t = (thread >> 3) + 16 * i, r = token0 + chunk_token + t;
-      const uint4 v = ld_shared_16(unit(buffer, t, vector));
-      const uint32_t words[4] = {v.x, v.y, v.z, v.w};
+    for (int i = 0; i < 4; ++i) bits[i] = ld_shared_16(unit(buffer, first + 16 * i, vector));
+    float sums[8];  // of tokens first, first + 16, …: Σ, Σ²
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float v[8];
+      unpack8<T>(bits[i], v);
       float sum = 0.f, squares = 0.f;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float2 f = unpack2<T>(words[j]);
-        sum += f.x + f.y;
-        squares += f.x * f.x + f.y * f.y;
+      for (int j = 0; j < 8; j += 2) {
+        sum += v[j] + v[j + 1];
+        squares += __fmaf_rn(v[j], v[j], v[j + 1] * v[j + 1]);
       }
-      if (!counts) sum = squares = 0.f;
-#pragma unroll
-      for (int d = 1; d < 8; d *= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, d);
-        squares += __shfl_xor_sync(0xffffffffu, squares, d);
-      }
-      if (vector == 0 && r < p.m && t >= 8 * begin && t < 8 * end && slot < p.out_stat_slots)
-        reinterpret_cast<float2*>(p.out_stats)[static_cast<int64_t>(slot) * p.m + r] =
-            make_float2(sum, squares);
+      sums[2 * i] = counts ? sum : 0.f;
+      sums[2 * i + 1] = counts ? squares : 0.f;
     }
+#pragma unroll
+    for (int half = 4; half > 0; half /= 2) {
+      const bool upper = (vector & half) != 0;
+#pragma unroll
+      for (int j = 0; j < half; ++j) {
+        const float given = __shfl_xor_sync(0xffffffffu, upper ? sums[j] : sums[j + half], half);
+        sums[j] = (upper ? sums[j + half] : sums[j]) + given;
+      }
+    }
+    const int t = first + 16 * (vector >> 1), r = token0 + chunk_token + t;
+    if (r < p.m && t >= 8 * begin && t < 8 * end && slot < p.out_stat_slots)
+      p.out_stats[(static_cast<int64_t>(slot) * p.m + r) * 2 + (vector & 1)] = sums[0];
   }
 };
 

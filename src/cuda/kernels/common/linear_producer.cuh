@@ -19,7 +19,7 @@ struct LinearWeights {
   int slice;               // rows
 
   __device__ LinearWeights(const LinearParams& params, const LinearShared<C>& s, const LinearPlace& place)
-      : p(params), at(place), range(p, at.split), ring(s, p.stages) {
+      : p(params), at(place), range(p, at.split), ring(s, p, range.count) {
     slice = C::kTile.rows();
     for (int t = 1; t < at.tokens; t *= 2) slice >>= 1;  // the host admits powers of two
     offset = at.token * slice * 128;
@@ -78,7 +78,7 @@ struct LinearTokens {
   LinearRing<C> ring;
 
   __device__ LinearTokens(const LinearParams& params, const LinearShared<C>& s, const LinearPlace& place)
-      : p(params), at(place), range(p, at.split), ring(s, p.stages) {}
+      : p(params), at(place), range(p, at.split), ring(s, p, range.count) {}
   template <bool kMulticast>
   __device__ __forceinline__ void load_tile(int y, uint32_t offset) {
     const uint16_t mask = kMulticast ? at.row_mask() : 0;
@@ -106,6 +106,71 @@ struct LinearTokens {
     }
   }
 };
+
+// Two warps: 1/σ of the tokens of every tile from the partial sums of the producer of x, one thread per
+// token, while the others multiply. Most launches give a block one tile of tokens only.
+template <class C>
+struct LinearScales {
+  static constexpr int kThreads = 128 * C::kWarpgroups + 64;  // with the consumers
+  static constexpr int kWritten = 8, kRead = 9;               // named barriers
+  const LinearParams& p;
+  const LinearShared<C>& s;
+  const LinearPlace& at;
+  const int thread;
+
+  __device__ LinearScales(const LinearParams& params, const LinearShared<C>& shared, const LinearPlace& place,
+                          int t)
+      : p(params), s(shared), at(place), thread(t) {}
+  __device__ __forceinline__ float scale(int token) const {
+    const float2* partial = reinterpret_cast<const float2*>(p.row_stats) + min(token, p.m - 1);
+    float sum = 0.f, squares = 0.f;
+    constexpr int kBatch = C::kRowTiles == 1 ? 16 : 8;  // loads under way at once
+#pragma unroll 1
+    for (int i = 0; i < p.row_stat_slots; i += kBatch) {
+      float2 v[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j)
+        v[j] = i + j < p.row_stat_slots ? __ldcg(partial + static_cast<int64_t>(i + j) * p.m)
+                                        : make_float2(0.f, 0.f);
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        sum += v[j].x;
+        squares += v[j].y;
+      }
+    }
+    const float mean = p.centred ? sum * p.inverse_width : 0.f;
+    return rsqrtf(squares * p.inverse_width - mean * mean + p.epsilon);
+  }
+  __device__ __forceinline__ void run() const {
+    int scaled = -1;
+    for (LinearSchedule tile(p, at); !tile.done(); tile.next(p, at)) {
+      const int token0 = tile.token_tile * C::kTokens;
+      if (token0 == scaled) continue;
+      if (scaled >= 0) named_barrier_sync(kRead, kThreads);
+      scaled = token0;
+      for (int t = thread; t < C::kTokens; t += 64) st_shared_f1(s.scales() + 4 * t, scale(token0 + t));
+      __syncwarp();
+      named_barrier_arrive(kWritten, kThreads);
+    }
+  }
+};
+
+// One thread, before the block's (or the cluster's) first barrier.
+template <class C>
+__device__ __forceinline__ void linear_init_barriers(const LinearParams& p, const LinearShared<C>& s,
+                                                     const LinearPlace& at) {
+  for (int i = 0; i < p.stages; ++i) {
+    mbarrier_init(s.full(i), 1);
+    mbarrier_init(s.empty(i), 4 * C::kWarpgroups * at.peers());
+  }
+  mbarrier_init(s.split_ready(), max(1, 4 * C::kWarpgroups * (p.split - 1)));
+  const int groups = min(p.split_groups, max(0, C::kGroups - at.split * p.split_groups));
+  for (int i = 0; i < C::kWarpgroups; ++i) {
+    mbarrier_init(s.split_sums(i), 1);
+    mbarrier_arrive_expect_tx(s.split_sums(i), (p.split - 1) * groups * kLinearSumBytes<C>);
+  }
+  fence_barrier_init();
+}
 
 // Two warps: the rows of the rotary table that the tiles will ask for, into L2.
 template <class C>

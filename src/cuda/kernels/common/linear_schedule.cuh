@@ -18,8 +18,8 @@ struct LinearConfig {
   // Together all that the block gets at launch: 168 per thread for two warpgroups, 128 for three. One
   // warpgroup keeps what the compiler gave it: at most 128, so that two blocks fit on an SM.
   static constexpr bool kMovesRegisters = kWarpgroups > 1;
-  static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 232 : 152;
-  static constexpr int kProducerRegisters = kWarpgroups == 2 ? 40 : 56;
+  static constexpr int kConsumerRegisters = kWarpgroups == 3 ? 144 : kRowTiles == 2 ? 232 : 216;
+  static constexpr int kProducerRegisters = kWarpgroups == 3 ? 80 : kRowTiles == 2 ? 40 : 72;
   using Accumulators = float[kRowTiles][kTokens / 2];
 };
 
@@ -40,9 +40,11 @@ struct LinearShared {
   __device__ uint32_t barrier(int i) const { return scales() + C::kTokens * 4 + 8 * i; }
   __device__ uint32_t full(int stage) const { return barrier(stage); }
   __device__ uint32_t empty(int stage) const { return barrier(LinearTile::kMaxStages + stage); }
-  // Of a split: peers no longer read their rings; peers' partial sums have arrived.
+  // Of a split: peers no longer read where our sums go; their sums for one of our warpgroups have arrived.
   __device__ uint32_t split_ready() const { return barrier(2 * LinearTile::kMaxStages); }
-  __device__ uint32_t split_sums() const { return barrier(2 * LinearTile::kMaxStages + 1); }
+  __device__ uint32_t split_sums(int warpgroup) const {
+    return barrier(2 * LinearTile::kMaxStages + 1 + warpgroup);
+  }
   __device__ uint32_t ring() const { return base + C::kTile.fixed_bytes(); }
 };
 
@@ -101,6 +103,10 @@ struct LinearSchedule {
   }
 };
 
+// Sums of one group of 8 tokens that one warpgroup of a peer sends: 16 bytes of each thread, per row tile.
+template <class C>
+constexpr int kLinearSumBytes = C::kRowTiles * 2048;
+
 // This block's range of stages.
 struct LinearRange {
   int first, count;
@@ -108,15 +114,20 @@ struct LinearRange {
       : first(split * p.k_share + min(split, p.k_extra)), count(p.k_share + (split < p.k_extra)) {}
 };
 
-// Position in the ring of stages; the phase flips at every wrap.
+// Position in the ring of stages; the phase flips at every wrap. A split tile receives its peers' sums where
+// the ring begins: its stages are placed so that the last round of them fills the ring from there, and what
+// lies first falls idle first.
 template <class C>
 struct LinearRing {
   uint32_t base;
-  int stages, slot = 0;
+  int stages, slot = 0, place = 0;
   uint32_t phase = 0;
-  __device__ LinearRing(const LinearShared<C>& s, int count) : base(s.base), stages(count) {}
+  __device__ LinearRing(const LinearShared<C>& s, const LinearParams& p, int count)
+      : base(s.base), stages(p.stages) {
+    if (p.split > 1) place = (stages - count % stages) % stages;
+  }
   __device__ __forceinline__ uint32_t weights() const {
-    return base + C::kTile.fixed_bytes() + slot * C::kStageBytes;
+    return base + C::kTile.fixed_bytes() + place * C::kStageBytes;
   }
   __device__ __forceinline__ uint32_t tokens() const { return weights() + C::kDepth * C::kTile.rows() * 128; }
   __device__ __forceinline__ uint32_t full() const {
@@ -125,6 +136,7 @@ struct LinearRing {
   __device__ __forceinline__ uint32_t empty() const { return full() + 8 * LinearTile::kMaxStages; }
   __device__ __forceinline__ void next() {
     if (++slot == stages) slot = 0, phase ^= 1;
+    if (++place == stages) place = 0;
   }
 };
 

@@ -58,6 +58,15 @@ __device__ __forceinline__ void mbarrier_arrive_remote_release(Mbarrier* bar, ui
   mbarrier_arrive_remote_release(smem_u32(bar), rank);
 }
 
+// 16 bytes to shared memory of a block of the cluster; they count as arrived bytes of a barrier there. Both
+// addresses are of the cluster's window (map_to_rank).
+__device__ __forceinline__ void st_async_f4(uint32_t to, float a, float b, float c, float d, uint32_t bar) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(to),
+      "f"(a), "f"(b), "f"(c), "f"(d), "r"(bar)
+      : "memory");
+}
+
 __device__ __forceinline__ bool mbarrier_test(uint32_t bar, uint32_t parity) {
   uint32_t done;
   asm volatile(
