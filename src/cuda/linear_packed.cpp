@@ -13,14 +13,14 @@ namespace flashrt::cuda {
 
 namespace {
 
-constexpr int kWarps = kPackedWarps, kThreads = (kWarps + 2) * 32, kMostRows = 8;
-constexpr int kPartialBytes = kPackedBuffers * kWarps * 32 * 16;
+constexpr int kWarps = kPackedWarps, kThreads = (kWarps + 2) * 32, kMostRows = kPackedMostRows;
+constexpr int kPartialBytes = kPackedBuffers * kWarps * kPackedPartials * 4;
 // Two kernels of a chain share a multiprocessor's shared memory, so that one's ring fills while the other's
 // drains.
 constexpr int kMostShared = 226 * 1024, kLeastStages = 3, kMostStages = 24;
 
 constexpr const char* kKernels[] = {"linear_packed_fp8", "linear_packed_int8", "linear_packed_int4",
-                                    "linear_packed_int4_fine", "linear_packed_nvfp4"};
+                                    "linear_packed_int4_fine", "linear_packed_nvfp4"};  // … _m1, _m8
 
 bool is_vector(const Problem& p, size_t i) {
   return !p.has(i) || (p.in_type(i) == DType::f32 && p.in(i).rows == 1);
@@ -38,14 +38,18 @@ int cut_shared(LinearPackedParams& g, PackedKind kind) {
   g.chunk_steps = std::min(g.w.steps, is_wide(kind) ? tactic.wide_chunk : tactic.narrow_chunk);
   g.trigger = tactic.trigger;
   g.x_row_bytes = g.w.steps * kPackedColumns * 2 + 64;  // rows begin at other banks
-  const int fixed =
-      g.m * g.x_row_bytes + kPartialBytes + kMostRows * kWarps * 4 + (kMostStages + kPackedBuffers) * 16;
+  const int sums = !is_int4(kind) ? 0 : g.w.steps * (kind == PackedKind::int4 ? 4 : 16) * (g.m == 1 ? 1 : kMostRows);
+  const int sums_bytes = (sums + 127) / 128 * 128, squares = 2 * kMostRows * kWarps * 4, zeros = 128;
+  const int fixed = g.m * g.x_row_bytes + sums_bytes + zeros + kPartialBytes + squares +
+                    (kMostStages + kPackedBuffers) * 16;
   const int chunk = g.chunk_steps * step_bytes;
   g.stages = std::clamp((tactic.shared - fixed) / chunk, kLeastStages, kMostStages);
   g.x_at = (g.stages * chunk + 127) / 128 * 128;
-  g.partials_at = g.x_at + g.m * g.x_row_bytes;
+  g.sums_at = g.x_at + g.m * g.x_row_bytes;
+  g.zeros_at = g.sums_at + sums_bytes;
+  g.partials_at = g.zeros_at + zeros;
   g.squares_at = g.partials_at + kPartialBytes;
-  g.barriers_at = g.squares_at + kMostRows * kWarps * 4;
+  g.barriers_at = g.squares_at + squares;
   return g.barriers_at + (g.stages + kPackedBuffers) * 16;
 }
 
@@ -108,7 +112,7 @@ void launch_linear_packed(const Problem& p, std::vector<Launch>& out) {
   const PackedKind kind = packed_layout(weight).kind;
   const int shared = cut_shared(g, kind);
   const auto blocks = unsigned(std::min(p.device.processors, g.tiles));
-  out.push_back(Launch::of(kKernels[int(kind)], blocks, kThreads, g, unsigned(shared)));
+  out.push_back(Launch::of(std::string(kKernels[int(kind)]) + (g.m == 1 ? "_m1" : "_m8"), blocks, kThreads, g, unsigned(shared)));
 }
 
 }  // namespace flashrt::cuda

@@ -36,10 +36,11 @@ int64_t row_of_tile(const Weight& weight, int64_t tile, int r) {
   return row < half ? row + (r / 8) * half : -1;
 }
 
-// Where the bits of one E2M1 code go in a half of a run's word; `a` as for int4's nibbles.
-uint32_t pack_e2m1(int code, int a) {
-  constexpr int kMagnitude[4] = {6, 9, 12, 3}, kSign[4] = {15, 0, 1, 2};
-  return uint32_t(code & 7) << kMagnitude[a] | uint32_t(code >> 3) << kSign[a];
+// The bits of one E2M1 code in half h of a run's word; `a` as for int4's nibbles.
+uint32_t pack_e2m1(int code, int h, int a) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 4; ++i) bits |= uint32_t(code >> i & 1) << (e2m1_place(a, i) + 16 * h) % 32;
+  return bits;
 }
 
 // The codes of row r of a tile within one step's 128 columns.
@@ -56,11 +57,12 @@ void pack_codes(PackedKind kind, int r, const uint8_t* codes, std::byte* step) {
       continue;
     }
     const int a = i / 2 * 2 + upper;
-    const uint32_t bits = kind == PackedKind::nvfp4 ? pack_e2m1(codes[c], a) : uint32_t(codes[c]) << (4 * a);
+    const uint32_t bits =
+        kind == PackedKind::nvfp4 ? pack_e2m1(codes[c], i % 2, a) : uint32_t(codes[c]) << (4 * a + 16 * (i % 2));
     std::byte* at = step + group * 512 + lane * 16 + j * 4;
     uint32_t word;
     std::memcpy(&word, at, 4);
-    word |= bits << (i % 2 * 16);
+    word |= bits;
     std::memcpy(at, &word, 4);
   }
 }
@@ -79,9 +81,9 @@ void pack_scales(PackedKind kind, const Packed& p, int64_t row, int r, int64_t s
       const int64_t column = s * kPackedColumns + q * (kPackedColumns / count);
       const int64_t group = std::min(column, p.cols - 1) / p.group;
       const int64_t place = row / p.scale_rows * p.scale_row_stride + group * p.scale_group_stride;
-      const uint32_t zero = f32_to_bf16(float(128 + p.zero(row, group)));
+      const uint32_t zero = f32_to_bf16(float(p.zero(row, group) * (r < 8 ? 1 : 16)));
       const uint32_t entry = load_half(p.scales, place) | zero << 16;
-      std::memcpy(scales + q * 64 + r * 4, &entry, 4);
+      std::memcpy(scales + q * 64 + (r % 8 * 2 + r / 8) * 4, &entry, 4);
     }
   } else if (kind == PackedKind::nvfp4) {
     for (int block = 0; block < 8; ++block) {
@@ -153,7 +155,7 @@ void pack_row_scales(const Weight& weight, const PackedLayout& l, std::byte* to)
       const Packed& p = matrix_of(weight, row);
       scale = p.scale(row, 0);
       if (l.kind == PackedKind::nvfp4) {
-        scale = kNvfp4RowFactor * (p.global_divides ? 1 / p.global : p.global);
+        scale = p.global_divides ? 1 / p.global : p.global;
         global = p.global_divides ? -p.global : p.global;
       }
     }

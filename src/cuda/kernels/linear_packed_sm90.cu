@@ -4,6 +4,7 @@
 // a fixed order.
 #include "cuda/kernels/common/pdl.cuh"
 #include "cuda/kernels/common/point.cuh"
+#include "cuda/kernels/common/reduce.cuh"
 #include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/common/weight_packed.cuh"
 
@@ -13,13 +14,15 @@ namespace {
 
 constexpr int kWarps = kPackedWarps, kThreads = (kWarps + 2) * 32;  // one fetches, one finishes
 
-template <PackedKind kKind>
+template <PackedKind kKind, bool kOne>
 struct LinearPacked {
   const LinearPackedParams& p;
   uint8_t* smem;
   int warp, lane, first, stride;  // this block's tiles: first, first + stride, …
 
   static constexpr int kStepBytes = packed_step_bytes(kKind);
+  static constexpr int kSumColumns = packed_sum_columns(kKind), kSumRows = kOne ? 1 : 8;
+  static constexpr int kColumns = kOne ? 1 : 2;  // rows of x per lane of the results
 
   __device__ Mbarrier* full(int slot) const {
     return reinterpret_cast<Mbarrier*>(smem + p.barriers_at) + slot;
@@ -27,10 +30,12 @@ struct LinearPacked {
   __device__ Mbarrier* empty(int slot) const { return full(p.stages + slot); }
   __device__ Mbarrier* summed(int buffer) const { return full(2 * p.stages + buffer); }
   __device__ Mbarrier* free(int buffer) const { return summed(kPackedBuffers + buffer); }
-  __device__ float4* partials(int buffer) const {
-    return reinterpret_cast<float4*>(smem + p.partials_at) + buffer * kWarps * 32;
+  // Of each warp: one row of x: rows g, g + 8 of the tile in place g; else every lane's four.
+  __device__ float* partials(int buffer) const {
+    return reinterpret_cast<float*>(smem + p.partials_at) + buffer * kWarps * kPackedPartials;
   }
   __device__ float* squares() const { return reinterpret_cast<float*>(smem + p.squares_at); }
+  __device__ float* totals() const { return squares() + kPackedMostRows * kWarps; }  // Σx
 
   // One thread.
   __device__ void produce() const {
@@ -54,31 +59,66 @@ struct LinearPacked {
     if (p.trigger == 1) pdl_launch();
   }
 
-  // x·(1 + norm_scale) into shared memory in the order of the multiplications, zeros beyond k, and each
-  // warp's Σx². The normalisation itself is a factor of the result.
+  struct NormScale {
+    float4 half[2];
+  };
+  // Of the eight columns from `column` on; no result of another kernel.
+  __device__ __forceinline__ NormScale load_norm_scale(int column) const {
+    if (p.norm_scale == nullptr || column >= p.w.k) return {};
+    const auto* from = reinterpret_cast<const float4*>(p.norm_scale + column);
+    return {{from[0], from[1]}};
+  }
+  // Eight values of x, times 1 + norm_scale; their squares before that and their sum after it are added up.
+  __device__ __forceinline__ uint4 take_x(const __nv_bfloat16* from, int column, const NormScale& norm, float& square,
+                                          float& sum) const {
+    const uint4 bits = *reinterpret_cast<const uint4*>(from + column);
+    uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (p.norm_scale != nullptr) {
+        const float2 v = unpack2<__nv_bfloat16>(words[i]);
+        const float4& four = norm.half[i / 2];
+        const float2 scale = i % 2 ? make_float2(four.z, four.w) : make_float2(four.x, four.y);
+        square = fmaf(v.x, v.x, fmaf(v.y, v.y, square));
+        words[i] = pack2<__nv_bfloat16>(fmaf(v.x, scale.x, v.x), fmaf(v.y, scale.y, v.y));
+      }
+      if constexpr (kSumColumns > 0 || kKind == PackedKind::int8) {
+        const float2 v = unpack2<__nv_bfloat16>(words[i]);
+        sum += v.x + v.y;
+      }
+      words[i] = multiply_bf16x2(words[i], kPackedXFactor);
+    }
+    return {words[0], words[1], words[2], words[3]};
+  }
+  // Waits for x, then puts it into shared memory in the order of the multiplications, zeros beyond k, the sums of its groups, and each warp's
+  // Σx² and Σx. The normalisation itself is a factor of the result.
   __device__ void stage_x() const {
     const int packs = p.w.steps * (kPackedColumns / 8);
+    NormScale norm = load_norm_scale(threadIdx.x * 8);
+    pdl_wait();
+    if (threadIdx.x < 32) *reinterpret_cast<uint32_t*>(smem + p.zeros_at + threadIdx.x * 4) = 0u;
 #pragma unroll 1
     for (int r = 0; r < p.m; ++r) {
       const auto* from = static_cast<const __nv_bfloat16*>(p.x) + r * p.x_stride;
       uint8_t* to = smem + p.x_at + r * p.x_row_bytes;
-      float total = 0.f;
-#pragma unroll 2
-      for (int pack = threadIdx.x; pack < packs; pack += kWarps * 32) {
-        const int column = pack * 8;
+      float square = 0.f, total = 0.f;
+#pragma unroll 1
+      for (int first_pack = warp * 32; first_pack < packs; first_pack += kWarps * 32) {
+        const int pack = first_pack + lane, column = pack * 8;
         uint4 bits{};
-        if (column < p.w.k) bits = *reinterpret_cast<const uint4*>(from + column);
-        if (p.norm_scale != nullptr && column < p.w.k) {
-          uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+        float sum = 0.f;
+        if (packs > kWarps * 32) norm = load_norm_scale(column);
+        if (column < p.w.k) bits = take_x(from, column, norm, square, sum);
+        if constexpr (kSumColumns > 0) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float2 v = unpack2<__nv_bfloat16>(words[i]);
-            const float2 scale = *reinterpret_cast<const float2*>(p.norm_scale + column + 2 * i);
-            total = fmaf(v.x, v.x, fmaf(v.y, v.y, total));
-            words[i] = pack2<__nv_bfloat16>(fmaf(v.x, scale.x, v.x), fmaf(v.y, scale.y, v.y));
+          for (int offset = kSumColumns / 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+          if (pack < packs && column % kSumColumns == 0) {
+            reinterpret_cast<float*>(smem + p.sums_at)[column / kSumColumns * kSumRows + r] = sum * kPackedSumFactor;
           }
-          bits = {words[0], words[1], words[2], words[3]};
+        } else {
+          total += sum;
         }
+        if (pack >= packs) continue;
         uint8_t* group = to + column / 64 * 128;
 #pragma unroll
         for (int half = 0; half < 2; ++half) {  // runs of 4 columns
@@ -90,9 +130,12 @@ struct LinearPacked {
         }
       }
       if (p.norm_scale != nullptr) {
-#pragma unroll
-        for (int offset = 16; offset > 0; offset /= 2) total += __shfl_xor_sync(0xffffffffu, total, offset);
-        if (lane == 0) squares()[r * kWarps + warp] = total;
+        square = warp_total(square);
+        if (lane == 0) squares()[r * kWarps + warp] = square;
+      }
+      if constexpr (kKind == PackedKind::int8) {
+        total = warp_total(total);
+        if (lane == 0) totals()[r * kWarps + warp] = total;
       }
     }
     named_barrier_sync(1, (kWarps + 1) * 32);
@@ -118,36 +161,66 @@ struct LinearPacked {
       static_cast<__nv_bfloat16*>(p.y)[at] = __float2bfloat16_rn(v);
   }
 
-  // What a tile's results take beside the sums, asked for before they are there.
+  // What a tile's results take beside the sums, asked for before they are there. One row of x: lane g (of each eight)
+  // has rows g, g + 8; else lane 4 g + t, and rows 2 t, 2 t + 1 of x.
+  __device__ int row_of_lane() const { return kOne ? lane % 8 : lane / 4; }
+  __device__ int row_of_x(int c) const { return kOne ? 0 : lane % 4 * 2 + c; }
   struct Beside {
-    float scale[2] = {1.f, 1.f}, bias[2] = {}, residual[4] = {};
+    float scale[2], bias[2] = {}, residual[2 * kColumns] = {};
   };
   __device__ Beside load_beside(int tile) const {
     Beside b;
-    const int half = p.w.n / 2, row = tile * 8 + lane / 4;
+    b.scale[0] = packed_row_factor(kKind, kOne, 0), b.scale[1] = packed_row_factor(kKind, kOne, 1);
+    const int half = p.w.n / 2, row = tile * 8 + row_of_lane();
     if (tile >= p.tiles || row >= half) return b;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      if (p.w.row_scale != nullptr) b.scale[i] = p.w.row_scale[tile * kPackedRows + lane / 4 + 8 * i];
+      if (p.w.row_scale != nullptr) b.scale[i] *= p.w.row_scale[tile * kPackedRows + row_of_lane() + 8 * i];
       if (p.bias != nullptr) b.bias[i] = p.bias[row + i * half];
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i < 2 || !p.pair) b.residual[i] = residual_at(lane % 4 * 2 + i % 2, row + i / 2 * half);
+    for (int i = 0; i < 2 * kColumns; ++i) {
+      if (i < kColumns || !p.pair) b.residual[i] = residual_at(row_of_x(i % kColumns), row + i / kColumns * half);
     }
     return b;
   }
 
-  // One warp: adds up the sums of 16 rows and 8 columns. Lane 4 g + t has rows g, g + 8 and rows of x 2 t, 2
-  // t + 1.
+  // The sums of rows g, g + 8 over all warps.
+  __device__ void add_partials(int buffer, float (&v)[2 * kColumns]) const {
+    if constexpr (kOne) {
+#pragma unroll
+      for (int i = 0; i < kWarps / 4; ++i) {
+        const float2 part = reinterpret_cast<const float2*>(partials(buffer))[i * 32 + lane];
+        v[0] += part.x, v[1] += part.y;
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        v[i] += __shfl_xor_sync(0xffffffffu, v[i], 8);
+        v[i] += __shfl_xor_sync(0xffffffffu, v[i], 16);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWarps; ++i) {
+        const float4 part = reinterpret_cast<const float4*>(partials(buffer))[i * 32 + lane];
+        v[0] += part.x, v[1] += part.y, v[2] += part.z, v[3] += part.w;
+      }
+    }
+  }
+
+  // One warp: adds up the sums of 16 rows and the rows of x.
   __device__ void finish() const {
     pdl_wait();
     named_barrier_sync(1, (kWarps + 1) * 32);
-    float factor[2] = {1.f, 1.f};
+    float factor[kColumns], zero[kColumns] = {};
 #pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const int r = lane % 4 * 2 + c;
-      if (p.norm_scale != nullptr && r < p.m) factor[c] = rstd(r);
+    for (int c = 0; c < kColumns; ++c) {
+      const int r = row_of_x(c);
+      factor[c] = p.norm_scale != nullptr && r < p.m ? rstd(r) : 1.f;
+      if (kKind == PackedKind::int8 && r < p.m) {  // codes are 128 too large
+#pragma unroll
+        for (int i = 0; i < kWarps; ++i) zero[c] += totals()[r * kWarps + i];
+        zero[c] *= 128.f * kPackedSumFactor;
+      }
     }
     int buffer = 0;
     uint32_t phase = 0;
@@ -157,37 +230,64 @@ struct LinearPacked {
       const Beside b = next;
       next = load_beside(tile + stride);
       mbarrier_wait(summed(buffer), phase);
-      float v[4] = {};
-#pragma unroll
-      for (int i = 0; i < kWarps; ++i) {
-        const float4 part = partials(buffer)[i * 32 + lane];
-        v[0] += part.x, v[1] += part.y, v[2] += part.z, v[3] += part.w;
-      }
+      float v[2 * kColumns] = {};
+      add_partials(buffer, v);
       __syncwarp();
       if (elect_one()) mbarrier_arrive(free(buffer));
       if (++buffer == kPackedBuffers) buffer = 0, phase ^= 1;
-      const int half = p.w.n / 2, row = tile * 8 + lane / 4;
+      const int half = p.w.n / 2, row = tile * 8 + row_of_lane();
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        const int r = lane % 4 * 2 + c;
-        if (r >= p.m || row >= half) continue;
-        const float low = fmaf(v[c], b.scale[0] * factor[c], b.bias[0]);
-        const float high = fmaf(v[2 + c], b.scale[1] * factor[c], b.bias[1]);
+      for (int c = 0; c < kColumns; ++c) {
+        const int r = row_of_x(c);
+        if (r >= p.m || row >= half || (kOne && lane >= 8)) continue;
+        const float low = fmaf(v[c] - zero[c], b.scale[0] * factor[c], b.bias[0]);
+        const float high = fmaf(v[kColumns + c] - zero[c], b.scale[1] * factor[c], b.bias[1]);
         if (p.pair) {
           store(r, row, point_function(p.function, low) * high, b.residual[c]);
         } else {
           store(r, row, point_function(p.function, low), b.residual[c]);
-          store(r, row + half, point_function(p.function, high), b.residual[2 + c]);
+          store(r, row + half, point_function(p.function, high), b.residual[kColumns + c]);
         }
       }
     }
   }
 
+  __device__ void store_partials(int buffer, PackedSums& acc) const {
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = is_int4(kKind) || (kKind == PackedKind::nvfp4 && kOne) ? acc[0][i] : acc[0][i] + acc[1][i];
+    if constexpr (!kOne) {
+      reinterpret_cast<float4*>(partials(buffer))[warp * 32 + lane] = make_float4(v[0], v[1], v[2], v[3]);
+      return;
+    }
+    if constexpr (kKind == PackedKind::nvfp4) {  // blocks of columns are apart
+      v[0] += v[1], v[2] += v[3];
+#pragma unroll
+      for (int offset = 1; offset < 4; offset *= 2) {
+        v[0] += __shfl_xor_sync(0xffffffffu, v[0], offset);
+        v[2] += __shfl_xor_sync(0xffffffffu, v[2], offset);
+      }
+    }
+    if (lane % 4 == 0) {
+      reinterpret_cast<float2*>(partials(buffer))[warp * 8 + lane / 4] = make_float2(v[0], v[2]);
+    }
+  }
+
   __device__ void consume() const {
-    pdl_wait();
     stage_x();
-    const bool inside = lane / 4 < p.m;
-    const uint32_t x = smem_u32(smem + p.x_at) + (inside ? lane / 4 : 0) * p.x_row_bytes + lane % 4 * 16;
+    // Where this lane's x of each group of 64 columns begins, and by how much it moves per step; lanes that have none
+    // read zeros.
+    uint32_t x[2];
+    int x_step[2];
+#pragma unroll
+    for (int group = 0; group < 2; ++group) {
+      const int g = lane / 4, t = lane % 4;
+      const bool inside = !kOne ? g < p.m : kKind == PackedKind::nvfp4 ? g == 2 * t + group : g == 0;
+      x[group] = smem_u32(smem + (inside ? p.x_at + (kOne ? 0 : g) * p.x_row_bytes + group * 128 + t * 16 : p.zeros_at));
+      x_step[group] = inside ? 256 : 0;
+    }
+    constexpr int kSums = kSumColumns > 0 ? kPackedColumns / kSumColumns * kSumRows * 4 : 0;  // bytes of a step
+    const uint32_t sums = smem_u32(smem + p.sums_at) + (kOne ? 0 : lane % 4 * 8);
     int slot = 0, buffer = 0, s = warp;  // steps go round the warps, across chunks and tiles
     uint32_t phase = 0, buffer_phase = 1;
 #pragma unroll 1
@@ -200,8 +300,13 @@ struct LinearPacked {
         mbarrier_wait(full(slot), phase);
 #pragma unroll 1
         for (; s < steps; s += kWarps) {
-          PackedStep<kKind>{chunk + s * kStepBytes, x + (s0 + s) * 256, lane, inside, p.w.bf16_scales}.run(
-              acc);
+          const int at = s0 + s;
+          PackedStep<kKind, kOne>{.step = chunk + s * kStepBytes,
+                                  .x = {x[0] + at * x_step[0], x[1] + at * x_step[1]},
+                                  .sums = sums + at * kSums,
+                                  .lane = lane,
+                                  .bf16_scales = p.w.bf16_scales}
+              .run(acc);
         }
         s -= steps;
         __syncwarp();
@@ -209,8 +314,7 @@ struct LinearPacked {
         if (++slot == p.stages) slot = 0, phase ^= 1;
       }
       mbarrier_wait(free(buffer), buffer_phase);
-      partials(buffer)[warp * 32 + lane] = make_float4(acc[0][0] + acc[1][0], acc[0][1] + acc[1][1],
-                                                       acc[0][2] + acc[1][2], acc[0][3] + acc[1][3]);
+      store_partials(buffer, acc);
       __syncwarp();
       if (elect_one()) mbarrier_arrive(summed(buffer));
       if (++buffer == kPackedBuffers) buffer = 0, buffer_phase ^= 1;
@@ -218,10 +322,10 @@ struct LinearPacked {
   }
 };
 
-template <PackedKind kKind>
+template <PackedKind kKind, bool kOne>
 __device__ __forceinline__ void linear_packed(const LinearPackedParams& p) {
   extern __shared__ __align__(128) uint8_t smem[];
-  const LinearPacked<kKind> kernel{p, smem, int(warp_id()), int(lane_id()), int(blockIdx.x), int(gridDim.x)};
+  const LinearPacked<kKind, kOne> kernel{p, smem, int(warp_id()), int(lane_id()), int(blockIdx.x), int(gridDim.x)};
   if (threadIdx.x == kWarps * 32) {
     for (int i = 0; i < p.stages; ++i)
       mbarrier_init(kernel.full(i), 1), mbarrier_init(kernel.empty(i), kWarps);
@@ -243,15 +347,18 @@ __device__ __forceinline__ void linear_packed(const LinearPackedParams& p) {
 }  // namespace
 
 // grid: one block per multiprocessor, or per tile; block: kThreads
-#define FLASHRT_LINEAR_PACKED(kind)                                        \
-  extern "C" __global__ void __launch_bounds__(kThreads, 2)                \
-      linear_packed_##kind(const __grid_constant__ LinearPackedParams p) { \
-    linear_packed<PackedKind::kind>(p);                                    \
+#define FLASHRT_LINEAR_PACKED(kind, rows, one)                                    \
+  extern "C" __global__ void __launch_bounds__(kThreads, 2)                       \
+      linear_packed_##kind##_##rows(const __grid_constant__ LinearPackedParams p) { \
+    linear_packed<PackedKind::kind, one>(p);                                      \
   }
-FLASHRT_LINEAR_PACKED(fp8)
-FLASHRT_LINEAR_PACKED(int8)
-FLASHRT_LINEAR_PACKED(int4)
-FLASHRT_LINEAR_PACKED(int4_fine)
-FLASHRT_LINEAR_PACKED(nvfp4)
+#define FLASHRT_LINEAR_PACKED_ROWS(kind)   \
+  FLASHRT_LINEAR_PACKED(kind, m1, true)  \
+  FLASHRT_LINEAR_PACKED(kind, m8, false)
+FLASHRT_LINEAR_PACKED_ROWS(fp8)
+FLASHRT_LINEAR_PACKED_ROWS(int8)
+FLASHRT_LINEAR_PACKED_ROWS(int4)
+FLASHRT_LINEAR_PACKED_ROWS(int4_fine)
+FLASHRT_LINEAR_PACKED_ROWS(nvfp4)
 
 }  // namespace flashrt
