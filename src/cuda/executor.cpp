@@ -73,7 +73,9 @@ Executor::~Executor() {
 }
 
 void Executor::place_memory(WeightStore& weights) {
-  arena_ = allocate(size_t(plan_.arena_bytes) + 256, "the activation arena");
+  const Executor* other = options_.state_of;
+  arena_ = other != nullptr ? other->arena_ : std::make_shared<GrowingMemory>(device_.ordinal);
+  arena_->grow(size_t(plan_.arena_bytes) + 256);
   host_in_ = allocate_pinned(size_t(plan_.input_bytes));
   host_out_[0] = allocate_pinned(size_t(plan_.output_bytes));
   std::memset(host_in_.get(), 0, size_t(plan_.input_bytes));
@@ -90,7 +92,7 @@ void Executor::place_memory(WeightStore& weights) {
     offset[id] = *total;
     *total += aligned(t.bytes());
   }
-  if (const Executor* other = options_.state_of) {
+  if (other != nullptr) {
     check(other->state_bytes_ == state_bytes_, "programs that share a state have the same state tensors");
     state_ = other->state_;
   } else {
@@ -98,6 +100,13 @@ void Executor::place_memory(WeightStore& weights) {
     checked(cudaMemset(state_.get(), 0, std::max<size_t>(state_bytes_, 1)));
   }
   constants_ = allocate(constant_bytes_ + 256, "folded constants");
+
+  std::vector<std::pair<const Weight*, DType>> needed;
+  for (size_t id = 0; id < used.size(); ++id) {
+    const TensorInfo& t = program_.tensors[id];
+    if (used[id] && t.kind == Kind::weight) needed.emplace_back(t.weight.get(), t.dtype);
+  }
+  weights.reserve(needed);
 
   std::vector<std::byte> host(constant_bytes_);
   address_.assign(program_.tensors.size(), nullptr);
@@ -122,7 +131,7 @@ void Executor::place_memory(WeightStore& weights) {
       case Kind::state: memory = static_cast<std::byte*>(state_.get()) + offset[size_t(root)]; break;
       default:
         if (plan_.offset[size_t(root)] < 0) continue;
-        memory = static_cast<std::byte*>(arena_.get()) + plan_.offset[size_t(root)];
+        memory = arena_->data() + plan_.offset[size_t(root)];
     }
     address_[id] = memory + program_.root_byte_offset(int(id));
   }
@@ -132,6 +141,7 @@ void Executor::place_memory(WeightStore& weights) {
 
 void Executor::select(const ExecutorOptions& options) {
   std::vector<const Implementation*> selected;
+  size_t shared = 0;  // of the lines that need theirs no longer than they run
   for (const Line& line : program_.lines) {
     const Implementation* implementation = choose(program_, line, device_, options.force);
     if (implementation == nullptr) {
@@ -146,10 +156,18 @@ void Executor::select(const ExecutorOptions& options) {
                   device_.sm, shapes, line.op->describe != nullptr ? line.op->describe(line) : "");
     }
     const Problem problem{.program = program_, .line = line, .device = device_};
-    if (implementation->workspace != nullptr) workspace_bytes_ += aligned(implementation->workspace(problem));
+    if (implementation->workspace != nullptr) {
+      const size_t bytes = aligned(implementation->workspace(problem));
+      if (implementation->transient)
+        shared = std::max(shared, bytes);
+      else
+        workspace_bytes_ += bytes;
+    }
     selected.push_back(implementation);
     chosen_.emplace_back(implementation->name);
   }
+  const size_t shared_at = workspace_bytes_;
+  workspace_bytes_ += shared;
   workspace_ = allocate(workspace_bytes_, "kernel workspaces");
   checked(cudaMemset(workspace_.get(), 0, std::max<size_t>(workspace_bytes_, 1)));
 
@@ -160,7 +178,10 @@ void Executor::select(const ExecutorOptions& options) {
                     .device = device_,
                     .address = address_,
                     .workspace = workspace};
-    if (selected[i]->workspace != nullptr) workspace += aligned(selected[i]->workspace(problem));
+    if (selected[i]->transient)
+      problem.workspace = static_cast<std::byte*>(workspace_.get()) + shared_at;
+    else if (selected[i]->workspace != nullptr)
+      workspace += aligned(selected[i]->workspace(problem));
     const size_t first = launches_.size();
     selected[i]->launch(problem, launches_);
     for (size_t j = std::max<size_t>(first, 1); j < launches_.size(); ++j) {
@@ -191,13 +212,13 @@ void Executor::prepare_launches() {
 
 void Executor::upload_inputs() {
   if (plan_.input_bytes == 0) return;
-  checked(cudaMemcpyAsync(static_cast<std::byte*>(arena_.get()) + plan_.input_begin, host_in_.get(),
+  checked(cudaMemcpyAsync(arena_->data() + plan_.input_begin, host_in_.get(),
                           size_t(plan_.input_bytes), cudaMemcpyHostToDevice, stream_));
 }
 
 void Executor::download_outputs(int slot) {
   if (plan_.output_bytes == 0) return;
-  checked(cudaMemcpyAsync(host_out_[slot].get(), static_cast<std::byte*>(arena_.get()) + plan_.output_begin,
+  checked(cudaMemcpyAsync(host_out_[slot].get(), arena_->data() + plan_.output_begin,
                           size_t(plan_.output_bytes), cudaMemcpyDeviceToHost, stream_));
 }
 
@@ -274,7 +295,7 @@ cudaError_t Executor::run() noexcept {
 void Executor::begin() {
   if (options_.poison) {
     const size_t begin = size_t(plan_.input_begin + plan_.input_bytes);
-    checked(cudaMemsetAsync(static_cast<std::byte*>(arena_.get()) + begin, 0xff, size_t(plan_.arena_bytes) - begin,
+    checked(cudaMemsetAsync(arena_->data() + begin, 0xff, size_t(plan_.arena_bytes) - begin,
                             stream_));
   }
   upload_inputs();
@@ -348,8 +369,12 @@ size_t Executor::launch_count() const {
   return count;
 }
 
-size_t Executor::device_bytes() const {
-  return size_t(plan_.arena_bytes) + state_bytes_ + constant_bytes_ + workspace_bytes_ + stacks_.device_bytes();
+Executor::MemoryUse Executor::memory() const {
+  const bool owner = options_.state_of == nullptr;
+  return {.state = owner ? state_bytes_ : 0,
+          .activations = owner ? arena_->bytes() : 0,
+          .constants = constant_bytes_,
+          .workspaces = workspace_bytes_ + stacks_.device_bytes()};
 }
 
 }  // namespace flashrt::cuda

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cuda/device.h"
+#include "cuda/growing_memory.h"
 #include "cuda/layer_stack.h"
 #include "cuda/weights.h"
 #include "tape/program.h"
@@ -19,7 +20,7 @@ struct ExecutorOptions {
   bool poison = false;                       // eager runs fill the arena with NaN first
   bool stage_times = true;                   // record an event at the borders of stages
   const class Executor* state_of =
-      nullptr;  // share the state of this program, which has the same state tensors
+      nullptr;  // share the state of this program, which has the same state tensors and never runs at the same time
 };
 
 class Executor {
@@ -55,7 +56,11 @@ class Executor {
   std::vector<float> profile(int repeats);
 
   const Plan& plan() const { return plan_; }
-  size_t device_bytes() const;  // arena, state, constants and workspaces; not the weights
+  // Bytes on the device beside the weights. What is shared with `state_of` counts there.
+  struct MemoryUse {
+    size_t state = 0, activations = 0, constants = 0, workspaces = 0;
+  };
+  MemoryUse memory() const;
   size_t launch_count() const;  // of one run
   std::string implementation(size_t line) const { return chosen_[line]; }
   cudaStream_t stream() const { return stream_; }
@@ -74,7 +79,9 @@ class Executor {
   ExecutorOptions options_;
   Plan plan_;
   std::shared_ptr<void> state_;
-  Memory arena_, constants_, workspace_, host_in_, host_out_[2];
+  // Programs that share a state run one at a time, and share the memory of their activations too.
+  std::shared_ptr<GrowingMemory> arena_;
+  Memory constants_, workspace_, host_in_, host_out_[2];
   size_t state_bytes_ = 0, constant_bytes_ = 0, workspace_bytes_ = 0;
   std::vector<void*> address_;       // by tensor id
   std::vector<std::string> chosen_;  // by line

@@ -2,8 +2,10 @@
 #include "ops/experts.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
+#include "cuda/kernels/common/experts_grouped_params.h"
 #include "cuda/kernels/common/experts_params.h"
 #include "cuda/linear_gemv.h"
 #include "cuda/operands.h"
@@ -119,9 +121,75 @@ void launch_portable(const Problem& p, std::vector<Launch>& out) {
   out.push_back(Launch::of("experts_down", grid_of(s.rows * s.width * 32), 256, params));
 }
 
+// Many rows: an expert's matrices are read once for all rows that chose it.
+constexpr int64_t kFewRows = 4;  // up to which the experts of a row are streamed for it alone
+
+int64_t most_tiles(const Sizes& s) {
+  return int64_t(s.slots()) / kExpertRows + std::min(s.experts, int64_t(s.slots()));
+}
+// In the order of the workspace.
+struct GroupedBytes {
+  size_t numbers, tiles, hidden, parts;
+  explicit GroupedBytes(const Sizes& s)
+      : numbers(aligned(s.slots() * 4)),
+        tiles(aligned(size_t(most_tiles(s)) * sizeof(ExpertTile))),
+        hidden(aligned(s.slots() * size_t(s.hidden) * 2)),
+        parts(s.slots() * size_t(s.width) * 4) {}
+};
+size_t grouped_workspace(const Problem& p) {
+  const GroupedBytes bytes{Sizes(p)};
+  return 4 * bytes.numbers + bytes.tiles + bytes.hidden + bytes.parts;
+}
+
+bool fits_grouped(const Problem& p) {
+  const Sizes s(p);
+  const DType type = p.in_type(0);
+  return s.rows > kFewRows && is_half(type) && p.in_type(2) == type && p.in_type(3) == type &&
+         is_element(p.out_type(0)) && s.experts <= kMostExperts && s.used <= 32 && packed(s.width, s.hidden);
+}
+
+void launch_grouped(const Problem& p, std::vector<Launch>& out) {
+  const Sizes s(p);
+  const GroupedBytes bytes(s);
+  auto* at = static_cast<std::byte*>(p.workspace);
+  const auto take = [&](size_t size) { return std::exchange(at, at + size); };
+  ExpertsGroupedParams params{.x = source(p, 0),
+                              .gate_up = source(p, 2),
+                              .down = source(p, 3),
+                              .router = p.in_data<const float>(1),
+                              .chosen = reinterpret_cast<int*>(take(bytes.numbers)),
+                              .shares = reinterpret_cast<float*>(take(bytes.numbers)),
+                              .slots = reinterpret_cast<int*>(take(bytes.numbers)),
+                              .places = reinterpret_cast<int*>(take(bytes.numbers)),
+                              .tiles = reinterpret_cast<ExpertTile*>(take(bytes.tiles)),
+                              .hidden_values = {take(bytes.hidden), s.hidden, element_of(p.in_type(0))},
+                              .parts = reinterpret_cast<float*>(take(bytes.parts)),
+                              .y = target(p, 0),
+                              .rows = int(s.rows),
+                              .width = int(s.width),
+                              .hidden = int(s.hidden),
+                              .experts = int(s.experts),
+                              .used = int(s.used),
+                              .most_tiles = int(most_tiles(s)),
+                              .normalise = p.line.attrs<ExpertsAttrs>().normalise != 0,
+                              .function = point_function_of(p.line.attrs<ExpertsAttrs>().activation)};
+  constexpr unsigned kThreads = 128, kShared = kExpertStages * (kExpertRows + kExpertColumns) * 128;
+  const auto tiles = unsigned(params.most_tiles);
+  const auto columns = [](int64_t n, int64_t of) { return unsigned((n + of - 1) / of); };
+  const std::string type(name_of(p.in_type(0)));
+  out.push_back(Launch::of("experts_route", grid_of(s.rows * 32, kThreads), kThreads, params));
+  out.push_back(Launch::of("experts_sort", 1, 1024, params));
+  out.push_back(Launch::of("experts_grouped_gate_up_" + type, dim3(tiles, columns(s.hidden, kExpertColumns / 2)),
+                           kThreads, params, kShared));
+  out.push_back(Launch::of("experts_grouped_down_" + type, dim3(tiles, columns(s.width, kExpertColumns)), kThreads,
+                           params, kShared));
+  out.push_back(Launch::of("experts_combine", grid_of(s.rows * s.width / 2), 256, params));
+}
+
 constexpr Implementation kTable[] = {
-    {"gemv_sm90", fits_gemv, launch_gemv, workspace},
-    {"portable", fits_portable, launch_portable, workspace},
+    {"grouped", fits_grouped, launch_grouped, grouped_workspace, true},
+    {"gemv_sm90", fits_gemv, launch_gemv, workspace, true},
+    {"portable", fits_portable, launch_portable, workspace, true},
 };
 
 }  // namespace

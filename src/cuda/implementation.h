@@ -83,6 +83,7 @@ struct Implementation {
   bool (*fits)(const Problem&);                               // addresses are not known yet
   void (*launch)(const Problem&, std::vector<Launch>& out);   // appends one launch or several
   size_t (*workspace)(const Problem&) = nullptr;              // bytes; null for none. Zeroed once, never between runs
+  bool transient = false;                                     // it holds nothing beyond the line: lines share one
 };
 
 // The ordered table of an op; empty when the op has no device code.

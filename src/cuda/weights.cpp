@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kStagingBytes = size_t{32} << 20;
 constexpr size_t kStagingCount = 4;
 
+constexpr size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
+
 std::string identity(const Weight& weight, DType dtype) {
   std::string key = fmt::format("{}x{} {}", weight.shape.rows, weight.shape.cols, name_of(dtype));
   for (const Weight::Part& part : weight.parts) {
@@ -98,9 +100,30 @@ void WeightStore::copy_packed(const Weight& weight, std::byte* to) {
        [&](int64_t, int64_t, std::byte* host) { pack_row_scales(weight, layout, host); });
 }
 
+void WeightStore::reserve(std::span<const std::pair<const Weight*, DType>> weights) {
+  std::map<std::string, size_t> missing;
+  for (const auto& [weight, dtype] : weights) {
+    std::string key = identity(*weight, dtype);
+    if (!held_.contains(key)) missing.emplace(std::move(key), aligned(device_bytes(*weight, dtype)));
+  }
+  size_t total = 0;
+  for (const auto& [key, bytes] : missing) total += bytes;
+  if (total <= room_) return;
+  memory_.push_back(allocate(total, "the weights"));
+  free_ = static_cast<std::byte*>(memory_.back().get());
+  room_ = total;
+}
+
+void* WeightStore::take(size_t bytes, const char* purpose) {
+  bytes = aligned(bytes);
+  if (bytes > room_) return memory_.emplace_back(allocate(bytes, purpose)).get();
+  room_ -= bytes;
+  return std::exchange(free_, free_ + bytes);
+}
+
 void* WeightStore::upload(const Weight& weight, DType dtype) {
-  Memory& memory = held_[identity(weight, dtype)];
-  if (memory) return memory.get();
+  void*& memory = held_[identity(weight, dtype)];
+  if (memory != nullptr) return memory;
   if (staging_.empty()) {
     checked(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     staging_.resize(kStagingCount);
@@ -109,18 +132,18 @@ void* WeightStore::upload(const Weight& weight, DType dtype) {
       checked(cudaEventCreateWithFlags(&staging.done, cudaEventDisableTiming));
     }
   }
-  memory = allocate(device_bytes(weight, dtype), weight.name.c_str());
-  auto* to = static_cast<std::byte*>(memory.get());
+  memory = take(device_bytes(weight, dtype), weight.name.c_str());
+  auto* to = static_cast<std::byte*>(memory);
   if (dtype == DType::u8) {
     copy_packed(weight, to);
-    return memory.get();
+    return memory;
   }
   const size_t row_bytes = size_t(weight_stride(weight.shape.cols)) * size_of(dtype);
   for (const Weight::Part& part : weight.parts) {
     copy_rows(part, weight.shape.cols, dtype, to);
     to += size_t(part.rows) * row_bytes;
   }
-  return memory.get();
+  return memory;
 }
 
 void WeightStore::finish() {

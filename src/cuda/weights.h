@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/device.h"
@@ -21,6 +23,8 @@ class WeightStore {
 
   // The device copy of `weight` as `dtype`; uploaded when first asked for.
   void* upload(const Weight& weight, DType dtype);
+  // Memory for what of these is not there yet, in one piece: pieces of their own are rounded up to 2 MiB each.
+  void reserve(std::span<const std::pair<const Weight*, DType>> weights);
   void finish();  // waits for the uploads and frees the staging buffers
   size_t bytes() const { return bytes_; }
 
@@ -34,7 +38,12 @@ class WeightStore {
   void copy_packed(const Weight& weight, std::byte* to);
   void copy_rows(const Weight::Part& part, int64_t cols, DType dtype, std::byte* to);
 
-  std::map<std::string, Memory> held_;
+  void* take(size_t bytes, const char* purpose);
+
+  std::map<std::string, void*> held_;
+  std::vector<Memory> memory_;
+  std::byte* free_ = nullptr;  // of the last piece
+  size_t room_ = 0;
   std::vector<Staging> staging_;
   size_t next_ = 0, bytes_ = 0, reported_ = 0;
   cudaStream_t stream_ = nullptr;

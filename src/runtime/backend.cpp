@@ -60,6 +60,7 @@ std::shared_ptr<Backend> Backend::open(std::string_view device, Precision precis
       backend->gpu_->device = *probe.device;
       backend->gpu_->weights = cuda::WeightStore(std::move(progress));
       backend->name_ = probe.device->name;
+      backend->idle_bytes_ = backend->device_used_bytes();
     }
 #endif
     if (!backend->gpu_) {
@@ -285,11 +286,14 @@ const Plan& Runner::plan() const {
   return executors_->cpu->plan();
 }
 
-size_t Runner::memory_bytes() const {
+MemoryUse Runner::memory() const {
 #ifdef FLASHRT_WITH_CUDA
-  if (executors_->gpu) return executors_->gpu->device_bytes();
+  if (executors_->gpu) {
+    const cuda::Executor::MemoryUse use = executors_->gpu->memory();
+    return {use.state, use.activations, use.constants, use.workspaces};
+  }
 #endif
-  return executors_->cpu->bytes();
+  return {.activations = executors_->cpu->bytes()};
 }
 
 size_t Runner::launch_count() const {

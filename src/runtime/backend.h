@@ -30,12 +30,14 @@ class Backend {
   std::string name() const { return name_; }  // "cpu, 2 threads" or "NVIDIA H200"
   size_t weight_bytes() const;                // on the GPU; 0 on the CPU, where the mapped file is read
   size_t device_used_bytes() const;           // of the GPU's memory, by all that runs on it; 0 on the CPU
+  size_t idle_bytes() const { return idle_bytes_; }  // the same before anything was built: what the driver takes
 
  private:
   friend class Runner;
   struct Gpu;
   DType compute_ = DType::f32;
   std::string name_;
+  size_t idle_bytes_ = 0;
   std::shared_ptr<Gpu> gpu_;
 };
 
@@ -46,6 +48,12 @@ struct RunnerOptions {
   const Backend* fuse_for =
       nullptr;  // fuse what this device supports, so that lines correspond; null: the own one
   const Runner* state_of = nullptr;  // a program of the same backend and state tensors: share its state
+};
+
+// Bytes that a program has beside the weights; what it shares with another counts there.
+struct MemoryUse {
+  size_t state = 0, activations = 0, constants = 0, workspaces = 0;
+  size_t sum() const { return state + activations + constants + workspaces; }
 };
 
 // One built program: recorded lines in, memory and launches ready.
@@ -80,7 +88,8 @@ class Runner {
 
   const Program& program() const { return *program_; }
   const Plan& plan() const;
-  size_t memory_bytes() const;  // arena, state, constants, workspaces
+  MemoryUse memory() const;
+  size_t memory_bytes() const { return memory().sum(); }
   size_t launch_count() const;
   int folded = 0, dropped = 0, fused = 0;  // lines, by pass
 
