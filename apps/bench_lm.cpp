@@ -155,6 +155,29 @@ void print_lines(Runner& runner) {
     fmt::print("{:>4} x {:8.2f} us  {}\n", value.first, 1e3 * value.second / value.first, kind);
 }
 
+// What the device's memory in use is made of; `other`: code, graphs, and what the driver rounds up.
+nlohmann::json memory_report(const Backend& backend, const LmEngine& engine) {
+  const MemoryUse use = engine.memory();
+  const size_t used = backend.device_used_bytes();
+  const size_t known = backend.idle_bytes() + backend.weight_bytes() + use.sum();
+  return {{"used", used},
+          {"driver", backend.idle_bytes()},
+          {"weights", backend.weight_bytes()},
+          {"cache", use.state},
+          {"activations", use.activations},
+          {"workspaces", use.workspaces + use.constants},
+          {"other", used > known ? used - known : 0}};
+}
+
+void print_memory(const nlohmann::json& memory) {
+  const auto mb = [&](const char* name) { return memory[name].get<double>() / 1e6; };
+  fmt::print(
+      "device memory {:.1f} MB: driver {:.1f}, weights {:.1f}, cache {:.1f}, activations {:.1f}, workspaces {:.1f}, other "
+      "{:.1f}; {:+.1f} over the timed tokens\n",
+      mb("used"), mb("driver"), mb("weights"), mb("cache"), mb("activations"), mb("workspaces"), mb("other"),
+      mb("growth"));
+}
+
 double median_of(std::vector<double> values) { return percentiles(values).p50; }
 
 }  // namespace
@@ -205,7 +228,6 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
                         {"device", backend->name()},
                         {"precision", name_of(backend->compute())}};
   for (const int64_t length : {int64_t{1}, int64_t{128}, int64_t{512}, int64_t{2048}}) {
-    if (config.experts > 0 && length > 512) continue;  // rows go through their experts one by one
     first_token_ms(engine, length);
     std::vector<double> ms;
     for (int i = 0; i < 3; ++i) ms.push_back(first_token_ms(engine, length));
@@ -219,6 +241,7 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
   engine.begin(random_ids(options.prompt, config.vocab));
   engine.next(true);
   std::vector<double> ms;
+  const size_t used_before = backend->device_used_bytes();
   const auto begin = Clock::now();
   auto last = begin;
   for (int64_t i = 1; i <= options.tokens; ++i) {
@@ -244,6 +267,8 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
   if (const auto ms = peers_of(report, peers); !ms.empty()) report["peers_ms"] = ms;
   report["weight_bytes"] = backend->weight_bytes();
   report["device_used_bytes"] = backend->device_used_bytes();
+  report["memory"] = memory_report(*backend, engine);
+  report["memory"]["growth"] = double(backend->device_used_bytes()) - double(used_before);
   if (!out.empty()) {
     std::ofstream file(out);
     if (!(file << report.dump(2) << "\n")) fail("--out {}: cannot write", out);
@@ -263,9 +288,9 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
       options.prompt, options.prompt + options.tokens, mean, p.p50, p.p99, 1e3 / mean, floor,
       100 * floor / mean);
   print_peers(report.value("peers_ms", nlohmann::json::object()), mean);
-  fmt::print("{} launches per token; weights {:.1f} MB, device memory in use {:.1f} MB, built in {:.1f} s\n",
-             engine.likeliest_runner().launch_count(), double(backend->weight_bytes()) / 1e6,
-             double(backend->device_used_bytes()) / 1e6, report["build_ms"].get<double>() / 1e3);
+  fmt::print("{} launches per token; weights {:.1f} MB, built in {:.1f} s\n", engine.likeliest_runner().launch_count(),
+             double(backend->weight_bytes()) / 1e6, report["build_ms"].get<double>() / 1e3);
+  if (backend->on_gpu()) print_memory(report["memory"]);
   if (options.lines) print_lines(engine.likeliest_runner());
   return 0;
 }

@@ -103,6 +103,9 @@ Probe probe(int ordinal) {
             fmt::format("{} is sm_{}; FlashRT needs sm_80 (Ampere) or later", prop.name, device.sm)};
   }
   checked(cudaSetDevice(ordinal));
+  // No kernel calls itself or what is not known: by default the driver keeps 1 KB of stack for every thread there can be,
+  // 208 MB on an H200.
+  checked(cudaDeviceSetLimit(cudaLimitStackSize, 256));
   return {device, ""};
 }
 

@@ -108,6 +108,16 @@ Runner& LmEngine::runner(int64_t which) {
   return *slot;
 }
 
+MemoryUse LmEngine::memory() const {
+  MemoryUse all;
+  for (const auto& [rows, runner] : runners_) {
+    const MemoryUse one = runner->memory();
+    all.state += one.state, all.activations += one.activations;
+    all.constants += one.constants, all.workspaces += one.workspaces;
+  }
+  return all;
+}
+
 void LmEngine::require_known(std::span<const int32_t> ids) const {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= config_.vocab) {

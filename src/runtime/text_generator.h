@@ -46,6 +46,7 @@ class LmEngine {
   Chosen next(bool more);
   void end();
   Runner& likeliest_runner() { return runner(kLikeliest); }
+  MemoryUse memory() const;  // of all programs built so far
   // The logits of every token of a text by itself, [ids, vocab]; the cache is not touched.
   std::vector<float> all_logits(std::span<const int32_t> ids);
 
