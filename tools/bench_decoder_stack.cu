@@ -3,7 +3,7 @@
 //   nvcc -std=c++20 -O3 --expt-relaxed-constexpr -I src -gencode arch=compute_90a,code=sm_90a
 //   [-DFLASHRT_STACK_TRACE]
 //     tools/bench_decoder_stack.cu src/cuda/decoder_stack.cpp -o bench_decoder_stack
-//   bench_decoder_stack check | time | trace        (trace needs FLASHRT_STACK_TRACE)
+//   bench_decoder_stack check | time | sweep | trace        (trace needs FLASHRT_STACK_TRACE)
 #include <cuda.h>
 #include <cuda_runtime.h>
 
@@ -156,9 +156,7 @@ void enqueue(const void* kernel, dim3 grid, dim3 block, unsigned shared, void** 
 }
 
 const void* kernel_of(int rows) {
-  return rows <= 16   ? (const void*)decoder_stack_n16
-         : rows <= 56 ? (const void*)decoder_stack_n56
-                      : (const void*)decoder_stack_n64;
+  return rows <= 16 ? (const void*)decoder_stack_rows16 : (const void*)decoder_stack_rows64;
 }
 
 Model make(int rows, int position, int lead, int layers) {
@@ -207,7 +205,7 @@ Model make(int rows, int position, int lead, int layers) {
   const StackExchange at = stack_exchange(rows);
   CHECK(cudaMalloc(&m.exchange, at.bytes));
   CHECK(cudaMemset(m.exchange, 0, at.bytes));
-  const size_t trace = size_t(128) * layers * 32 * 8;
+  const size_t trace = size_t(128) * layers * 64 * 8;
   CHECK(cudaMalloc(&m.trace, trace));
   CHECK(cudaMemset(m.trace, 0, trace));
   m.launch = plan_decoder_stack(rows);
@@ -341,36 +339,45 @@ void time(int rows, int position, bool cooperative, int stages, int pace = 0) {
       rows, position, m.params.stages, pace, cooperative, ms[25], ms[0], ms[48], ms[25] * 1e3 / 180);
   std::fflush(stdout);
 #ifdef FLASHRT_STACK_TRACE
-  std::vector<unsigned long long> t(size_t(128) * 18 * 32);
+  std::vector<unsigned long long> t(size_t(128) * 18 * 64);
   CHECK(cudaMemcpy(t.data(), m.trace, t.size() * 8, cudaMemcpyDeviceToHost));
-  static const char* kNames[] = {"qkv begin",       "  staged",     "  multiplied",  "out begin",
-                                 "  staged",        "  multiplied", "gate-up begin", "  staged",
-                                 "  multiplied",    "down begin",   "  staged",      "  multiplied",
-                                 "attention begin", "  staged",     "merge begin",   "  merged"};
-  static const int kOrder[] = {0, 1, 2, 12, 13, 14, 15, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  struct Mark {
+    int id;
+    const char* name;
+  };
+  static const Mark kMarks[] = {
+      {0, "qkv begin"},     {16, "  asked"}, {17, "  first"},      {18, "  last"},
+      {1, "  multiplied"},  {2, "  traded"}, {12, "attn begin"},   {19, "  asked"},
+      {20, "  first"},      {21, "  last"},  {13, "  multiplied"}, {14, "merge begin"},
+      {15, "out begin"},    {22, "  asked"}, {23, "  first"},      {24, "  last"},
+      {4, "  multiplied"},  {5, "  traded"}, {6, "gate-up begin"}, {25, "  asked"},
+      {26, "  first"},      {27, "  last"},  {7, "  multiplied"},  {8, "  traded"},
+      {9, "down begin"},    {28, "  asked"}, {29, "  first"},      {30, "  last"},
+      {10, "  multiplied"}, {11, "  traded"}};
+  constexpr int kCount = sizeof kMarks / sizeof *kMarks;
+  // Every block has the second norm's last packets at nearly the same time: the layer's common clock.
+  constexpr int kSync = 27;
+  int sync = 0;
+  while (kMarks[sync].id != kSync) ++sync;
   std::printf(
-      "clocks since the block's previous mark, median over blocks and layers 2..15 (p10, p90); group 0 | "
-      "group 1\n");
-  for (int k = 0; k < 16; ++k) {
-    std::printf("%-16s", kNames[kOrder[k]]);
+      "clocks since gate-up had its last packets, median over blocks and layers 2..15 (p10, p90); group 0 | "
+      "1\n");
+  for (int k = sync + 1; k < sync + 1 + kCount; ++k) {
+    const int id = kMarks[k % kCount].id;
+    std::printf("%-16s", kMarks[k % kCount].name);
     for (int g = 0; g < 2; ++g) {
       std::vector<double> v;
       for (int blk = 0; blk < 128; ++blk)
         for (int l = 2; l < 16; ++l) {
-          const auto* row = &t[(size_t(blk) * 18 + l) * 32 + g * 16];
-          const auto* before = &t[(size_t(blk) * 18 + l - 1) * 32 + g * 16];
-          const unsigned long long now = row[kOrder[k]];
-          unsigned long long prev = 0;
-          for (int j = k - 1; j >= 0 && prev == 0; --j) prev = row[kOrder[j]];
-          if (k == 0)
-            for (int j = 15; j >= 0 && prev == 0; --j) prev = before[kOrder[j]];
-          if (now != 0 && prev != 0) v.push_back(double(now) - double(prev));
+          const auto* from = &t[(size_t(blk) * 18 + l) * 64];
+          const auto now = from[(k >= kCount ? 64 : 0) + g * 32 + id];
+          if (now != 0) v.push_back(double(now) - double(from[kSync]));
         }
       std::sort(v.begin(), v.end());
       if (v.empty())
         std::printf(" | %28s", "-");
       else
-        std::printf(" | %6.0f (%6.0f, %6.0f) n %5zu", v[v.size() / 2], v[v.size() / 10], v[v.size() * 9 / 10],
+        std::printf(" | %6.0f (%6.0f, %6.0f) %4zu", v[v.size() / 2], v[v.size() / 10], v[v.size() * 9 / 10],
                     v.size());
     }
     std::printf("\n");
@@ -393,12 +400,12 @@ int main(int argc, char** argv) {
     check(10, 100, 0, 2);
     return failures != 0;
   }
+  if (what == "sweep") {  // of the pace
+    for (int pace : {0, 1000, 1250, 1500, 1750}) time(10, 522, true, 0, pace), time(50, 968, true, 0, pace);
+    return 0;
+  }
   time(10, 522, true, 0, m_pace(10));
   time(50, 968, true, 0, m_pace(50));
-  if (what == "time") {
-    for (int pace : {0, 800, 1000, 1200, 1400}) time(10, 522, false, 0, pace);
-    for (int pace : {0, 1600, 2000, 2400}) time(50, 968, false, 0, pace);
-    time(50, 712, false, 0, m_pace(50)), time(51, 560, true, 0, m_pace(51));
-  }
+  if (what == "time") time(50, 712, true, 0, m_pace(50)), time(51, 560, true, 0, m_pace(51));
   return 0;
 }

@@ -1,15 +1,14 @@
 // Geometry of the persistent decoder stack.
 #include "cuda/decoder_stack.h"
 
-#include <algorithm>
-
 namespace flashrt {
 
 StackExchange stack_exchange(int rows) {
   StackExchange e{};
+  const size_t padded = rows <= 16 ? 16 : 64;
   const auto take = [&](size_t bytes_per_row) {
     const size_t begin = e.bytes;
-    e.bytes += (bytes_per_row * size_t(rows) + 255) / 256 * 256;
+    e.bytes += (bytes_per_row * padded + 255) / 256 * 256;
     return begin;
   };
   constexpr size_t kTiles = kStackWidth / 64;
@@ -21,13 +20,14 @@ StackExchange stack_exchange(int rows) {
     e.query[i] = take(kStackHeads * kStackHeadDim * 2);
     e.key[i] = take(kStackHeadDim * 2);
     e.value[i] = take(kStackHeadDim * 2);
-    e.extent[i] = take(kStackHeads * kStackChunks * 8);
+    e.extent[i] = take(kStackHeads * kStackChunks * 4);
     e.attended[i] = take(kStackHeads * kStackHeadDim * 2);
     e.hidden[i] = take(kStackMlp * 2);
-    e.partial_down[i] = take(kTiles * kStackSplits * 256);
+    e.partial_out[i] = take(kTiles * kStackSplits * 128);
+    e.partial_down[i] = take(kTiles * kStackSplits * 128);
+    e.weighted[i] = take(kStackHeads * kStackChunks * kStackHeadDim * 2);
   }
-  e.partial_out = take(kTiles * kStackSplits * 256);
-  e.weighted = take(kStackHeads * kStackChunks * kStackHeadDim * 2);
+  e.rounds = take(16);
   return e;
 }
 
@@ -46,14 +46,14 @@ bool encode_stack_layer(const StackMatrices& m, decltype(&cuTensorMapEncodeTiled
     return map(to, data, 2, size, strides, box);
   };
   // [groups][2 halves][8 rows][k]; groups beyond a half are never asked for.
-  const auto halves = [&](CUtensorMap* to, const void* data, U rows, U columns, U half) {
+  const auto halves = [&](CUtensorMap* to, const void* data, U rows, U columns, U half, unsigned groups) {
     const U size[] = {columns, 8, 2, rows / 8}, strides[] = {columns * 2, half * columns * 2, columns * 16};
-    const cuuint32_t box[] = {64, 8, 2, 4};
+    const cuuint32_t box[] = {64, 8, 2, groups};
     return map(to, data, 4, size, strides, box);
   };
   constexpr U kQkv = (kStackHeads + 2) * kStackHeadDim;
-  return halves(&layer->qkv, m.qkv, kQkv, kStackWidth, kStackHeadDim / 2) &&
-         halves(&layer->gate_up, m.gate_up, 2 * kStackMlp, kStackWidth, kStackMlp) &&
+  return halves(&layer->qkv, m.qkv, kQkv, kStackWidth, kStackHeadDim / 2, 2) &&
+         halves(&layer->gate_up, m.gate_up, 2 * kStackMlp, kStackWidth, kStackMlp, 4) &&
          matrix(&layer->out, m.out, kStackWidth, kStackHeads * kStackHeadDim) &&
          matrix(&layer->down, m.down, kStackWidth, kStackMlp) &&
          matrix(&layer->keys, m.keys, U(m.capacity), kStackHeadDim) &&
@@ -61,18 +61,14 @@ bool encode_stack_layer(const StackMatrices& m, decltype(&cuTensorMapEncodeTiled
 }
 
 StackLaunch plan_decoder_stack(int rows) {
-  constexpr unsigned kShared = 227 * 1024, kRest = 3072;  // barriers, statistics
-  const int n = rows <= 16 ? 16 : rows <= 56 ? 56 : 64;
-  const unsigned activations = kStackWidth / 64 * unsigned(n) * 128;
-  const int stages = std::min(16, int((kShared - kRest - activations) / kStackStageBytes));
-  return {.kernel = n == 16   ? "decoder_stack_n16"
-                    : n == 56 ? "decoder_stack_n56"
-                              : "decoder_stack_n64",
+  constexpr unsigned kShared = 227 * 1024;
+  constexpr int kStages = (kShared - kStackRestBytes - kStackBoxBytes) / kStackStageBytes;
+  return {.kernel = rows <= 16 ? "decoder_stack_rows16" : "decoder_stack_rows64",
           .grid = kStackBlocks,
           .block = 384,
-          .shared_bytes = stages * kStackStageBytes + activations + kRest,
-          .stages = stages,
-          .pace = n == 16 ? 1200 : 1800};  // measured: tune/notes_decoder_stack.md
+          .shared_bytes = kStages * kStackStageBytes + kStackBoxBytes + kStackRestBytes,
+          .stages = kStages,
+          .pace = 1500};  // measured: tune/notes_decoder_stack.md
 }
 
 }  // namespace flashrt

@@ -3,7 +3,7 @@
 // through L2.
 //
 // A layer is five products and two merges:
-//   - qkv: 40 blocks, a 64-row tile of weights each, all of k; rotation;
+//   - qkv: 80 blocks, 32 rows of the matrix each, all of k; rotation;
 //   - attention: 8 heads times chunks of 64 keys; keys of the prefix come through the weight ring;
 //   - merge: 16 columns of a head per block, over all chunks;
 //   - out: 64 columns of the residual stream, an eighth of k per block; then each adds up an eighth of
@@ -11,698 +11,616 @@
 //   - gate-up: 32 hidden columns per block, all of k; activation times up;
 //   - down: like out.
 //
-// Readers wait for the data itself (handoff.cuh). Buffers are cleared when every reader is known to be done:
-//   - what one thread reads (`partial`, `weighted`), that thread clears at once;
-//   - the rest alternates by layer and is cleared by its writers' block while gate-up multiplies. There every
-//     block has read all of the second norm's output, which depends on everything before it in this layer.
+// Tokens are the M of every product and come straight from L2 into the registers of wgmma's A operand: what
+// is handed on lies in packets of 16 bytes, one per thread and 16 columns, as its writers' sums lie in their
+// registers (PTX ISA, wgmma fragments). So a product begins with the first packets, and nothing is staged.
+// The two warpgroups share k and add up through shared memory.
 //
-// Three warps with nothing else to do clear and then fence, for the whole block. What the residual stream
-// publishes after the layer waits for that fence, and whoever writes a cleared word again depends on it.
+// Readers wait for the data itself (rounds.cuh). Buffers alternate by layer: who writes one again depends,
+// through the sums between, on everyone who has read it.
 //
 // All sums have a fixed order: results do not vary from run to run.
 #include "cuda/kernels/common/activation.cuh"
-#include "cuda/kernels/common/decoder_stack_params.h"
-#include "cuda/kernels/common/handoff.cuh"
+#include "cuda/kernels/common/decoder_stack_weights.cuh"
 #include "cuda/kernels/common/pdl.cuh"
-#include "cuda/kernels/common/tma.cuh"
-#include "cuda/kernels/common/uniform.cuh"
+#include "cuda/kernels/common/rounds.cuh"
+#include "cuda/kernels/common/sum_trade.cuh"
 #include "cuda/kernels/common/wgmma.cuh"
 
 namespace flashrt {
 namespace {
 
-constexpr int kGroup = 128, kWorkers = 256;  // threads of a warpgroup; of both that compute
-constexpr int kJanitors = 96, kThreads = kWorkers + 32 + kJanitors;
-enum NamedBarrier { kStaged = 1, kFirstGroup, kSecondGroup, kStatistics, kFree, kRead, kCleaning, kCleaned };
-constexpr int kMaxStages = 16, kMaxBatch = 14;
-constexpr int kQkvTiles = (kStackHeads + 2) * 4, kTiles = kStackWidth / 64;
-constexpr int kQueryBytes = kStackHeads * kStackHeadDim * 2, kKeyBytes = kStackHeadDim * 2;
+enum NamedBarrier { kStatistics = kTradeBarrier + 1, kSquares };
+constexpr int kTiles = kStackWidth / 64;
+constexpr int kHeadSteps = kStackHeadDim / 16;  // of 16 columns
+constexpr int kRowBytes = kStackHeadDim * 2;    // of this step's keys and values
+constexpr int kPacket = 16;
 
 struct Shared {
   Mbarrier full[kMaxStages], empty[kMaxStages];
   float rstd[64];
-  StackVectors vectors[kStackLayers];
+  float squares[4][8];
+  float columns[2][4][64];  // of the tile, by parity of the layer (see Vector)
+  const float* biases[kStackLayers][2];
 };
-struct Softmax {                 // lies in the staged activations, which attention fills by a third
-  float top[4][64], sum[4][64];  // by warp and token
-};
+static_assert(sizeof(Shared) <= kStackRestBytes);
 
-// One block's part of the stack. `thread` counts within the two computing warpgroups.
-template <int N>
-struct Stack {
+// One block's part of the stack, for up to 16·Parts rows. `thread` counts within the two computing
+// warpgroups. Of a block of 16 tokens (`part`), a lane holds the rows lane/4 and lane/4 + 8.
+template <int Parts>
+struct Stack : StackRole, StackRing, SumTrade {
+  static constexpr int kStep = Parts * 32 * kPacket;  // bytes of a step of 16 columns
   const DecoderStackParams& p;
-  uint8_t *ring, *xs;
   Shared* shared;
-  int thread, warp, lane, block;
+  int warp, lane;
   int position, chunks;
-  int slot = 0;        // of the ring: the next one to read
-  uint32_t phase = 0;  // its parity
+  int layer = 0;
+  uint32_t rounds = 0;  // this kernel's first
 
-  // -- roles --
-  __device__ int tile() const { return block >> 3; }  // of the residual stream, in out and down
-  __device__ int split() const { return block & 7; }
-  __device__ int head() const { return block & 7; }  // of the attention unit, and of the merge
-  __device__ int chunk() const { return block >> 3; }
-  __device__ bool has_qkv() const { return block % 3 == 0 && block < 3 * kQkvTiles; }
-  __device__ int qkv_tile() const { return block / 3; }
   __device__ bool has_chunk() const { return chunk() < chunks; }
-
   __device__ uint8_t* at(size_t offset) const { return p.exchange + offset; }
 
-  __device__ void mark(int layer, int what) const {
+  __device__ void mark(int what) const {
 #ifdef FLASHRT_STACK_TRACE
     if (p.trace != nullptr && lane == 0 && (thread == 0 || thread == kGroup))
-      p.trace[(static_cast<size_t>(block) * p.layer_count + layer) * 32 + what + (thread != 0 ? 16 : 0)] =
+      p.trace[(static_cast<size_t>(block) * p.layer_count + layer) * 64 + what + (thread != 0 ? 32 : 0)] =
           clock64();
 #endif
   }
 
-  __device__ int group() const { return warp >> 2; }  // of the two that compute
   __device__ int part() const { return warp & 3; }
+  __device__ int first_token() const { return part() * 16 + lane / 4; }
+  __device__ bool live() const { return first_token() < p.rows; }
+  __device__ bool alive() const { return part() * 16 < p.rows; }  // any lane
+  // What this warp multiplies is nobody's.
+  __device__ bool idle() const { return Parts == 1 && part() != 0; }
+  __device__ uint32_t round_of(int l) const { return (rounds + (l >> 1)) & 1; }
+  __device__ uint32_t round() const { return round_of(layer); }
 
-  __device__ void advance(int stages) {
-    slot += stages;
-    while (slot >= p.stages) slot -= p.stages, phase ^= 1;
+  // -- packets: [step of 16 columns][part][lane] --
+  __device__ uint8_t* packet(size_t array, int step) const {
+    return at(array) + step * kStep + (part() * 32 + lane) * kPacket;
+  }
+  // Lanes without a row read what others do, and write nothing.
+  __device__ int own_lane() const { return live() ? lane : lane & 3; }
+  __device__ const uint8_t* readable(size_t array, int step) const {
+    return at(array) + step * kStep + ((alive() ? part() * 32 : 0) + own_lane()) * kPacket;
   }
 
-  // ---- the producer: every load of a layer, in the order of use ----
-  __device__ __forceinline__ void produce() {
-    int at_slot = 0;
-    uint32_t free_phase = 1;
-    long long due = clock64();
-    const int pace = has_qkv() ? p.pace * 2 / 3 : p.pace;
-    const auto next = [&](auto&& load) {  // load(destination, barrier) issues two boxes of 8 KB
-      mbarrier_wait(&shared->empty[at_slot], free_phase);
-      while (clock64() < due) {
-      }
-      due = max(due, clock64() - pace) + pace;
-      mbarrier_arrive_expect_tx(&shared->full[at_slot], kStackStageBytes);
-      load(ring + at_slot * kStackStageBytes, &shared->full[at_slot]);
-      if (++at_slot == p.stages) at_slot = 0, free_phase ^= 1;
-    };
-    const int qkv_group = (qkv_tile() >> 2) * (kStackHeadDim / 8) + (qkv_tile() & 3) * 4;
-#pragma unroll 1
-    for (int layer = 0; layer < p.layer_count; ++layer) {
-      const StackLayer* l = p.layers + layer;
-      if (has_qkv()) {
-#pragma unroll 1
-        for (int k = 0; k < kStackWidth; k += 128)
-          next([&](uint8_t* to, Mbarrier* bar) {
-            tma_load_4d(to, &l->qkv, bar, k, 0, 0, qkv_group, L2Hint::evict_first);
-            tma_load_4d(to + 8192, &l->qkv, bar, k + 64, 0, 0, qkv_group, L2Hint::evict_first);
-          });
-      }
-      if (layer == 0) {
-        pdl_wait();
-        position = __ldcg(p.position);
-        chunks = (position + p.rows + 63) >> 6;
-      }
-      if (has_chunk()) {
-#pragma unroll 1
-        for (int i = 0; i < 4; ++i)
-          next([&](uint8_t* to, Mbarrier* bar) {
-            const CUtensorMap* map = i < 2 ? &l->keys : &l->values;
-            tma_load_2d(to, map, bar, (i & 1) * 128, chunk() * 64, L2Hint::evict_last);
-            tma_load_2d(to + 8192, map, bar, (i & 1) * 128 + 64, chunk() * 64, L2Hint::evict_last);
-          });
-      }
-      const auto slice = [&](const CUtensorMap* map, int k0, int count) {
-#pragma unroll 1
-        for (int k = k0; k < k0 + count; k += 128)
-          next([&](uint8_t* to, Mbarrier* bar) {
-            tma_load_2d(to, map, bar, k, tile() * 64, L2Hint::evict_first);
-            tma_load_2d(to + 8192, map, bar, k + 64, tile() * 64, L2Hint::evict_first);
-          });
-      };
-      slice(&l->out, split() * kStackHeadDim, kStackHeadDim);
-#pragma unroll 1
-      for (int k = 0; k < kStackWidth; k += 128)
-        next([&](uint8_t* to, Mbarrier* bar) {
-          tma_load_4d(to, &l->gate_up, bar, k, 0, 0, block * 4, L2Hint::evict_first);
-          tma_load_4d(to + 8192, &l->gate_up, bar, k + 64, 0, 0, block * 4, L2Hint::evict_first);
-        });
-      slice(&l->down, split() * (kStackMlp / kStackSplits), kStackMlp / kStackSplits);
-    }
-  }
-
-  // ---- activations into shared memory, as a wgmma B operand: [64 columns][N rows][64], 128-byte swizzle
-  // ---- 2^Shift chunks of 16 bytes per row; a thread takes every (256 >> Shift)-th row.
-  template <int Shift, int RowBytes>
-  __device__ __forceinline__ void stage(const uint8_t* from) {
-    constexpr int kStep = kWorkers >> Shift, kAll = (N + kStep - 1) / kStep,
-                  kBatch = kAll <= kMaxBatch ? kAll : kMaxBatch;
-    const int column = thread & ((1 << Shift) - 1), own = thread >> Shift;
-    from += own * RowBytes + column * 16;
-    uint8_t* to = xs + (column >> 3) * (N * 128) + own * 128;
-#pragma unroll 1
-    for (int left = p.rows - own; left > 0; left -= kBatch * kStep) {
-      const int count = (left + kStep - 1) / kStep;
-      uint4 v[kBatch];
-      fetch(v, count, N > 16 || Shift > 5, [&](int i) { return from + i * (kStep * RowBytes); });
+  // ---- packets into registers ----
+  // Own packets of `Count` steps: asked for once the first one is there (128 blocks that ask for everything
+  // again and again would keep L2 busy with nothing else) …
+  template <int Count>
+  __device__ __forceinline__ void ask(uint4 (&v)[Count], const uint8_t* from) const {
+    if (Parts == 1 || Count < 32) wait_for(from - own_lane() * kPacket, idle());
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i)
-        if (i < count)
-          *reinterpret_cast<uint4*>(to + i * (kStep * 128) +
-                                    (((column ^ (p.rows - left + i * kStep)) & 7) << 4)) = v[i];
-      from += kBatch * kStep * RowBytes, to += kBatch * kStep * 128;
+    for (int i = 0; i < Count; ++i) v[i] = peek16(from + i * kStep);
+  }
+  // One sector, for all lanes.
+  __device__ __forceinline__ void wait_for(const uint8_t* packet_at, bool regardless = false) const {
+    Patience patience;
+    while (true) {
+      Current c{round()};
+      c.see(peek16(packet_at).w);
+      if (c.in_all_lanes(regardless)) break;
+      patience.spend();
     }
   }
-  __device__ __forceinline__ void staged() const {
-    fence_proxy_async();
-    named_barrier_sync(kStaged, kWorkers);
+  // … and settled: `Some` of them, from step First on, are all there. Halves: two stores wrote a packet.
+  template <int First, int Some, bool Halves, int Count>
+  __device__ __forceinline__ void settle(uint4 (&v)[Count], const uint8_t* from) const {
+    Patience patience;
+    while (true) {
+      Current c{round()};
+#pragma unroll
+      for (int i = First; i < First + Some; ++i) {
+        c.see(v[i].w);
+        if (Halves) c.see(v[i].y);
+      }
+      if (c.in_all_lanes(idle())) break;
+      patience.spend();
+#pragma unroll
+      for (int i = First; i < First + Some; ++i) v[i] = peek16(from + i * kStep);
+    }
+#pragma unroll
+    for (int i = First; i < First + Some; ++i) {
+      v[i].w = unstamped(v[i].w);
+      if (Halves) v[i].y = unstamped(v[i].y);
+      asm volatile("" : "+r"(v[i].y), "+r"(v[i].w)::"memory");  // before the products, not between them
+    }
   }
 
   // ---- products ----
-  __device__ __forceinline__ void release(int s) {
-    if (elect_one()) mbarrier_arrive(&shared->empty[s]);
-  }
-
-  // Adds to d[64 weight rows, N] over `stages` stages. For few tokens, where issuing the products takes
-  // longer than they do, the first warpgroup takes the even stages and the second one the odd ones; for many
-  // the first one takes all.
-  static constexpr int kShares = N <= 16 ? 2 : 1;
-  __device__ __forceinline__ void product(float (&d)[N / 2], int stages) {
-    const uint64_t a0 = descriptor_k_major(smem_u32(ring)), b0 = descriptor_k_major(smem_u32(xs));
-    int at = slot, before = -1;
-    uint32_t parity = phase;
-    const auto skip = [&] {
-      if (++at == p.stages) at = 0, parity ^= 1;
-    };
-    if (kShares == 1 && group() == 1) {
-      advance(stages);
-      return;
-    }
-    if (group() == 1) skip();
-#pragma unroll 1
-    for (int turn = 0; turn < stages; turn += kShares) {
-      const int now = uniform(at), s = turn + group();
-      const uint64_t a = further(a0, now * (kStackStageBytes >> 4)),
-                     b = further(b0, uniform(s) * (2 * N * 128 >> 4));
-      warp_wait(&shared->full[at], parity);
-      wgmma_fence();
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        wgmma_ss<N>(d, further(a, (i >> 2) * (8192 >> 4) + (i & 3) * kDescriptorNextK),
-                    further(b, (i >> 2) * (N * 128 >> 4) + (i & 3) * kDescriptorNextK), 1);
-      wgmma_commit();
-      if (before >= 0) {
-        wgmma_wait<1>();
-        release(before);
-      }
-      before = now;
-      skip();
-      if (kShares == 2) skip();
-    }
+  // d[tokens, N] += packets · rows of the ring, over this warpgroup's half of k: `Count` steps, the first one
+  // at `from`. A stage holds boxes of 64 columns of N rows.
+  template <int N, bool Halves = false, int Count>
+  __device__ __forceinline__ void multiply(float (&d)[N / 2], uint4 (&v)[Count], const uint8_t* from,
+                                           int marks) {
+    mark(marks);
+    product_part<N, 0, Halves>(d, v, from);
+    mark(marks + 1);
+    if constexpr (Count > 8) product_part<N, 8, Halves>(d, v, from);
+    if constexpr (Count > 16)
+      product_part<N, 16, Halves>(d, v, from), product_part<N, 24, Halves>(d, v, from);
+    mark(marks + 2);
     wgmma_wait<0>();
     wgmma_pin(d);
-    release(before);
-    advance(stages);
+    release(2 * Count / (kStackStageBytes / (N * 32)));
+  }
+  template <int N, int First, bool Halves, int Count>
+  __device__ __forceinline__ void product_part(float (&d)[N / 2], uint4 (&v)[Count], const uint8_t* from) {
+    constexpr int kSteps = kStackStageBytes / (N * 32), kStages = Count / kSteps, kBox = N * 128 >> 4;
+    settle<First, 8, Halves>(v, from);
+    const int s = group * kStages + First / kSteps;
+    if (First % kSteps == 0) warp_wait(&shared->full[slot_of(s)], phase_of(s));
+    const uint64_t b = further(descriptor_k_major(smem_u32(stages)),
+                               uniform(slot_of(s)) * (kStackStageBytes >> 4) + First % kSteps / 4 * kBox);
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const uint4& u = v[First + i];
+      const uint32_t a[4] = {u.x, u.y, u.z, u.w};
+      wgmma_rs<N>(d, a, further(b, (i >> 2) * kBox + (i & 3) * kDescriptorNextK), 1);
+    }
+    wgmma_commit();
   }
 
-  // The warpgroups exchange halves of their sums over xs, which both have read: each goes on with kOwn blocks
-  // of 8 tokens, from token first_own().
-  static constexpr int kBlocks = N / 8, kOwn = (kBlocks + 1) / 2;
-  __device__ int first_own() const { return group() * kOwn * 8; }
-  __device__ __forceinline__ void exchange(const float (&d)[N / 2], float (&own)[4 * kOwn]) {
-    float4* box = reinterpret_cast<float4*>(xs) + (thread & (kGroup - 1));
-    const auto give = [&](int j) {
-      box[j * kGroup] = make_float4(d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]);
-    };
-    const auto take = [&](int j, int i) {
-      const float4 v = kShares == 2 || group() == 1 ? box[j * kGroup] : make_float4(0.f, 0.f, 0.f, 0.f);
-      own[4 * i] = d[4 * j] + v.x, own[4 * i + 1] = d[4 * j + 1] + v.y;
-      own[4 * i + 2] = d[4 * j + 2] + v.z, own[4 * i + 3] = d[4 * j + 3] + v.w;
-    };
-    named_barrier_sync(kStaged, kWorkers);
-    if (group() == 0) {
-#pragma unroll
-      for (int j = kOwn; j < kBlocks; ++j) give(j);
-    } else if (kShares == 2) {
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) give(j);
-    }
-    named_barrier_sync(kStaged, kWorkers);
-    if (group() == 0) {
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) take(j, j);
-    } else {
-#pragma unroll
-      for (int j = kOwn; j < kBlocks; ++j) take(j, j - kOwn);
+  // ---- row statistics (two warps of their own): rstd of every row ----
+  __device__ __forceinline__ void watch() {
+    const int row = thread - kWorkers - 32, first = row - lane;
+    if (first >= p.rows) return;
+    pdl_wait();
+    rounds = __ldcg(reinterpret_cast<const uint32_t*>(at(p.at.rounds))) + 1;
+#pragma unroll 1
+    for (layer = 0; layer < p.layer_count; ++layer) {
+      if (has_qkv()) statistics(row, p.at.squares[0][layer & 1]);
+      // The next layer's vectors come along.
+      const bool brings = first == 0 && layer + 1 < p.layer_count;
+      float4 columns[2];
+      if (brings) load_columns(columns, lane, layer + 1);
+      statistics(row, p.at.squares[1][layer & 1], [&] {
+        if (brings) store_columns(columns, lane, layer + 1);
+      });
     }
   }
-
-  // ---- row statistics (the cleaners): rstd of every row ----
-  __device__ __forceinline__ void statistics(size_t squares) {
-    const int row = thread - kWorkers - 32;
-    if (row - lane >= p.rows) return;  // a warp that waits for nothing must not run ahead
+  template <class F>
+  __device__ __forceinline__ void statistics(int row, size_t squares, F&& meanwhile) {
     uint4 v[4];
-    const uint8_t* from = at(squares) + row * 64;
-    fetch(v, row < p.rows ? 4 : 0, true, [&](int i) { return from + i * 16; });
-    float sum = 0.f;
-    if (row < p.rows) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        sum += (__uint_as_float(v[i].x) + __uint_as_float(v[i].y)) +
-               (__uint_as_float(v[i].z) + __uint_as_float(v[i].w));
-      shared->rstd[row] = rsqrt_approx(fmaf(sum, 1.f / kStackWidth, p.eps));
+    const int readable = row < p.rows ? row : row & ~31;
+    const uint8_t* from = at(squares) + readable * 64;
+    Patience patience;
+    while (true) {
+      Current c{round()};
+      c.see(peek4x4(at(squares) + (row & ~31) * 64).x);
+      if (c.in_all_lanes()) break;
+      patience.spend();
     }
+    while (true) {
+      Current c{round()};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) v[i] = peek4x4(from + i * 16);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) c.see_all(v[i]);
+      if (c.in_all_lanes()) break;
+      patience.spend();
+    }
+    float sum = 0.f;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint4 u = unstamped4(v[i]);
+      sum += (__uint_as_float(u.x) + __uint_as_float(u.y)) + (__uint_as_float(u.z) + __uint_as_float(u.w));
+    }
+    shared->rstd[row] = rsqrt_approx(fmaf(sum, 1.f / kStackWidth, p.eps));
+    meanwhile();
     __syncwarp();
     named_barrier_arrive(kStatistics, statistics_threads());
   }
+  __device__ __forceinline__ void statistics(int row, size_t squares) {
+    statistics(row, squares, [] {});
+  }
   __device__ int statistics_threads() const { return kWorkers + ((p.rows + 31) & ~31); }
 
-  // A transposed 8×8 fragment posted as a row of 8 columns per token.
-  __device__ __forceinline__ void post_fragment(uint8_t* to, int row_bytes, int first_token, float a,
-                                                float b) {
-    const uint32_t w = never_zero_half2(transpose8(pack2<__nv_bfloat16>(a, b)));
-    const int token = first_token + lane / 4;
-    if (token < p.rows) post4(to + token * row_bytes + lane % 4 * 4, w);
+  // ---- what becomes of the products: blocks of 8 columns 2i and 2i + 1 are a pair ----
+  static __device__ __forceinline__ uint32_t word(float a, float b) { return pack2<__nv_bfloat16>(a, b); }
+  // Sums of two neighbouring blocks as one packet.
+  __device__ __forceinline__ uint4 packed(const float* d, uint32_t round_of_it) const {
+    return stamped(make_uint4(word(d[0], d[1]), word(d[2], d[3]), word(d[4], d[5]), word(d[6], d[7])),
+                   round_of_it);
   }
+  static __device__ __forceinline__ float2 load2(const float* from, float otherwise) {
+    return from != nullptr ? __ldg(reinterpret_cast<const float2*>(from)) : make_float2(otherwise, otherwise);
+  }
+  __device__ int quad() const { return lane % 4 * 2; }
 
-  // ---- what becomes of the products: rows lane/4 and lane/4 + 8 of a warp's 16 are a pair ----
-  __device__ int pair() const { return part() * 8 + lane / 4; }
-
-  __device__ __forceinline__ void load_angles(float2 (&angle)[2 * kOwn]) const {
-    const float2* from =
-        p.rope + static_cast<size_t>(position) * (kStackHeadDim / 2) + (qkv_tile() & 3) * 32 + pair();
+  __device__ __forceinline__ void qkv(const float* bias) {
+    const int parity = layer & 1, h = qkv_head(), column = (qkv_tile() & 7) * 16 + group * 8 + quad();
+    uint4 v[32];
+    const uint8_t* from = readable(p.at.normed[0][parity], group * 32);
+    ask(v, from);
+    if (bias != nullptr) bias += h * kStackHeadDim + column;
+    const float2 lo = load2(bias, 0.f), hi = load2(bias != nullptr ? bias + kStackHeadDim / 2 : bias, 0.f);
+    float4 angle[2];  // (cos, sin) of two columns
 #pragma unroll
-    for (int i = 0; i < 2 * kOwn; ++i) {
-      const int token = first_own() + i / 2 * 8 + lane % 4 * 2 + i % 2;
-      if (qkv_tile() >> 2 <= kStackHeads && token < p.rows)
-        angle[i] = __ldg(from + token * (kStackHeadDim / 2));
+    for (int i = 0; i < 2; ++i) {
+      const int token = first_token() + 8 * i;
+      angle[i] = h <= kStackHeads && token < p.rows
+                     ? __ldg(reinterpret_cast<const float4*>(
+                           p.rope + static_cast<size_t>(position + token) * (kStackHeadDim / 2) + column))
+                     : make_float4(1.f, 0.f, 1.f, 0.f);
     }
-  }
-
-  __device__ __forceinline__ void finish_qkv(const float (&d)[4 * kOwn], const float2 (&angle)[2 * kOwn],
-                                             float bias_lo, float bias_hi, int parity) {
-    const int h = qkv_tile() >> 2;
-    uint8_t* to = h < kStackHeads ? at(p.at.query[parity]) + h * (kStackHeadDim * 2)
-                                  : at(h == kStackHeads ? p.at.key[parity] : p.at.value[parity]);
-    to += ((qkv_tile() & 3) * 32 + part() * 8) * 2;
-    const int row_bytes = h < kStackHeads ? kQueryBytes : kKeyBytes;
-#pragma unroll
-    for (int j = 0; j < kOwn; ++j) {
-      const int block_of = first_own() + j * 8;
-      const float2 r = *reinterpret_cast<const float2*>(&shared->rstd[block_of + lane % 4 * 2]);
-      const float lo0 = fmaf(d[4 * j], r.x, bias_lo), lo1 = fmaf(d[4 * j + 1], r.y, bias_lo);
-      const float hi0 = fmaf(d[4 * j + 2], r.x, bias_hi), hi1 = fmaf(d[4 * j + 3], r.y, bias_hi);
-      const float2 a0 = angle[2 * j], a1 = angle[2 * j + 1];
-      post_fragment(to, row_bytes, block_of, lo0 * a0.x - hi0 * a0.y, lo1 * a1.x - hi1 * a1.y);
-      post_fragment(to + kStackHeadDim, row_bytes, block_of, hi0 * a0.x + lo0 * a0.y,
-                    hi1 * a1.x + lo1 * a1.y);
+    float own[8];
+    {
+      float d[16] = {};
+      multiply<32>(d, v, from, 16);
+      mark(1);
+      trade<32>(d, own);
     }
-  }
-
-  __device__ __forceinline__ void finish_gate_up(const float (&d)[4 * kOwn], float bias_gate, float bias_up,
-                                                 int parity) {
-    uint8_t* to = at(p.at.hidden[parity]) + (block * 32 + part() * 8) * 2;
+    mark(2);
+    named_barrier_sync(kStatistics, statistics_threads());
 #pragma unroll
-    for (int j = 0; j < kOwn; ++j) {
-      const int block_of = first_own() + j * 8;
-      const float2 r = *reinterpret_cast<const float2*>(&shared->rstd[block_of + lane % 4 * 2]);
-      const float y0 =
-          gate_activation(fmaf(d[4 * j], r.x, bias_gate), !p.silu) * fmaf(d[4 * j + 2], r.x, bias_up);
-      const float y1 =
-          gate_activation(fmaf(d[4 * j + 1], r.y, bias_gate), !p.silu) * fmaf(d[4 * j + 3], r.y, bias_up);
-      post_fragment(to, kStackMlp * 2, block_of, y0, y1);
+    for (int i = 0; i < 2; ++i) {
+      const float r = shared->rstd[first_token() + 8 * i];
+      const float l0 = fmaf(own[2 * i], r, lo.x), l1 = fmaf(own[2 * i + 1], r, lo.y);
+      const float h0 = fmaf(own[4 + 2 * i], r, hi.x), h1 = fmaf(own[5 + 2 * i], r, hi.y);
+      const float4 a = angle[i];
+      own[2 * i] = l0 * a.x - h0 * a.y, own[2 * i + 1] = l1 * a.z - h1 * a.w;
+      own[4 + 2 * i] = h0 * a.x + l0 * a.y, own[5 + 2 * i] = h1 * a.z + l1 * a.w;
     }
-  }
-
-  // A slice of k, to be added up.
-  __device__ __forceinline__ uint8_t* partial(size_t which) const {
-    return at(which) + tile() * kStackSplits * p.rows * 256;
-  }
-  __device__ __forceinline__ void finish_slice(const float (&d)[4 * kOwn], size_t which) {
-    uint8_t* to = partial(which) + split() * p.rows * 256 + (part() * 16 + lane / 4) * 4;
+    if (h < kStackHeads) {
+      uint8_t* to = packet(p.at.query[parity], h * kHeadSteps + (qkv_tile() & 7)) + group * 8;
+      if (!live()) return;
+      post8(to, word(own[0], own[1]), stamped(word(own[2], own[3]), round()));
+      post8(to + kHeadSteps / 2 * kStep, word(own[4], own[5]), stamped(word(own[6], own[7]), round()));
+    } else {
+      uint8_t* to = at(h == kStackHeads ? p.at.key[parity] : p.at.value[parity]) + column * 2;
 #pragma unroll
-    for (int i = 0; i < 2 * kOwn; ++i) {
-      const int token = first_own() + i / 2 * 8 + lane % 4 * 2 + i % 2;
-      if (token < p.rows) {
-        post4(to + token * 256, never_zero(d[i / 2 * 4 + i % 2]));
-        post4(to + token * 256 + 32, never_zero(d[i / 2 * 4 + i % 2 + 2]));
+      for (int i = 0; i < 2; ++i) {
+        const int token = first_token() + 8 * i;
+        if (token >= p.rows) continue;
+        post4(to + token * kRowBytes, stamped(word(own[2 * i], own[2 * i + 1]), round()));
+        post4(to + token * kRowBytes + kStackHeadDim, stamped(word(own[4 + 2 * i], own[5 + 2 * i]), round()));
       }
     }
+  }
+
+  __device__ __forceinline__ void gate_up(const float* bias) {
+    const int parity = layer & 1;
+    uint4 v[32];
+    const uint8_t* from = readable(p.at.normed[1][parity], group * 32);
+    ask(v, from);
+    if (bias != nullptr) bias += block * 32 + group * 16 + quad();
+    float2 gate[2], up[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      gate[i] = load2(bias != nullptr ? bias + i * 8 : bias, 0.f);
+      up[i] = load2(bias != nullptr ? bias + kStackMlp + i * 8 : bias, 0.f);
+    }
+    float own[16];
+    {
+      float d[32] = {};
+      multiply<64>(d, v, from, 25);
+      mark(7);
+      trade<64>(d, own);
+    }
+    mark(8);
+    named_barrier_sync(kStatistics, statistics_threads());
+    float y[8];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float r = shared->rstd[first_token() + (j & 2) * 4];
+        const float g = fmaf(own[8 * i + j], r, j & 1 ? gate[i].y : gate[i].x);
+        y[4 * i + j] = gate_activation(g, !p.silu) * fmaf(own[8 * i + 4 + j], r, j & 1 ? up[i].y : up[i].x);
+      }
+    }
+    if (live()) post16(packet(p.at.hidden[parity], block * 2 + group), packed(y, round()));
+  }
+
+  // A slice of k of out or down, to be added up: packets, [split][4 steps][part][lane].
+  __device__ __forceinline__ uint8_t* partial(size_t which, int split_of) const {
+    return at(which) + (tile() * kStackSplits + split_of) * 4 * kStep;
+  }
+  template <int Count>
+  __device__ __forceinline__ void slice(size_t input, size_t which, int what) {
+    uint4 v[Count];
+    const uint8_t* from = readable(input, (split() * 2 + group) * Count);
+    ask(v, from);
+    float own[16];
+    {
+      float d[32] = {};
+      multiply<64>(d, v, from, what == 3 ? 22 : 28);
+      mark(what + 1);
+      trade<64>(d, own);
+    }
+    mark(what + 2);
+    if (!live()) return;
+    uint8_t* to = partial(which, split()) + group * 2 * kStep + (part() * 32 + lane) * kPacket;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) post16(to + i * kStep, packed(own + 8 * i, round()));
   }
 
   // ---- attention over one chunk of 64 keys ----
-  // Keys and values of this step replace what the copy engine brought beyond the prefix.
+  // Keys and values of this step replace what the copy engine brought beyond the prefix; zeros what is beyond
+  // them. A warp has every eighth row.
   __device__ __forceinline__ void patch_chunk(int parity) {
-    const int first = chunk() * 64, begin = max(position - first, 0);
+    const int begin = max(position - chunk() * 64, 0), shift = position - chunk() * 64;
     if (begin >= 64) return;
-    const auto slot_of = [&](int i) { return slot + i >= p.stages ? slot + i - p.stages : slot + i; };
+    const auto wanted = [&](int i) { return warp + 8 * i >= begin && warp + 8 * i - shift < p.rows; };
+    const auto load = [&](uint4(&v)[8], const uint8_t* from) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      warp_wait(&shared->full[slot_of(i)], slot + i >= p.stages ? phase ^ 1 : phase);
-    const int column = thread & 31, box = column >> 3;
-    uint8_t* keys = ring + slot_of(box >> 1) * kStackStageBytes + (box & 1) * 8192;
-    uint8_t* values = ring + slot_of(2 + (box >> 1)) * kStackStageBytes + (box & 1) * 8192;
-    const auto put = [&](int row, uint4 k, uint4 v) {
-      const int to = row * 128 + (((column ^ row) & 7) << 4);
-      *reinterpret_cast<uint4*>(keys + to) = k;
-      *reinterpret_cast<uint4*>(values + to) = v;
+      for (int i = 0; i < 8; ++i)
+        if (wanted(i)) v[i] = peek4x4(from + (warp + 8 * i - shift) * kRowBytes + lane * 16);
     };
-    // Two rows of this thread at a time; the rows of this step are [position, position + rows).
-#pragma unroll 1
-    for (int row = begin + (thread >> 5); row < 64; row += 16) {
-      const int token = first + row - position;
-      uint4 v[4] = {};
-      const uint8_t *k = at(p.at.key[parity]) + token * kKeyBytes + column * 16,
-                    *values_of = at(p.at.value[parity]) + token * kKeyBytes + column * 16;
-      const int count = row + 8 < 64 && token + 8 < p.rows ? 4 : token < p.rows ? 2 : 0;
-      fetch(v, count, false, [&](int i) { return (i & 1 ? values_of : k) + (i >> 1) * (8 * kKeyBytes); });
-      put(row, v[0], v[1]);
-      if (row + 8 < 64) put(row + 8, v[2], v[3]);
-    }
-  }
-
-  // Both warpgroups, each for half of the tokens (of 56 the second one computes 8 that are nobody's).
-  __device__ __forceinline__ void attend(int parity) {
-    constexpr int kHalf = N == 16 ? 8 : 32;
-    const int group = this->group(), part = this->part(), first = group * kHalf;
-    const uint64_t b0 = further(descriptor_k_major(smem_u32(xs)), uniform(group) * (kHalf * 128 >> 4));
-    const int begin = slot;
-    Softmax* softmax = reinterpret_cast<Softmax*>(xs + 8 * N * 128);
-    int at_slot[2];
-    const auto wait_two = [&] {  // of both before the first product: no branch may lie between products
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        warp_wait(&shared->full[slot], phase);
-        at_slot[i] = uniform(slot);
-        advance(1);
-      }
-    };
-    wait_two();
-    float s[kHalf / 2] = {};
-    wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < 16; ++i)
-      wgmma_ss<kHalf>(s,
-                      further(descriptor_k_major(smem_u32(ring)), at_slot[i >> 3] * (kStackStageBytes >> 4) +
-                                                                      (i >> 2 & 1) * (8192 >> 4) +
-                                                                      (i & 3) * kDescriptorNextK),
-                      further(b0, (i >> 2) * (N * 128 >> 4) + (i & 3) * kDescriptorNextK), 1);
-    wgmma_commit();
-    wgmma_wait<0>();
-    wgmma_pin(s);
-    // Softmax over this chunk's keys: rows of the product.
-    const int key = chunk() * 64 + part * 16 + lane / 4, limit = position + p.rows;
-#pragma unroll
-    for (int j = 0; j < kHalf / 8; ++j) {
-#pragma unroll
-      for (int t = 0; t < 2; ++t) {
-        const int token = first + j * 8 + lane % 4 * 2 + t;
-        const int end = token < p.lead_rows ? position + p.lead_rows : limit;
-        float &a = s[4 * j + t], &b = s[4 * j + 2 + t];
-        a = key < end ? a * p.score_scale : -1e30f;
-        b = key + 8 < end ? b * p.score_scale : -1e30f;
-        float top = fmaxf(a, b);
-#pragma unroll
-        for (int o = 4; o < 32; o *= 2) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, o));
-        if (lane < 4) softmax->top[part][token] = top;
-      }
-    }
-    named_barrier_sync(kStaged, kWorkers);
-    if (group == 0) release(begin), release(begin + 1 == p.stages ? 0 : begin + 1);
-    uint8_t* weights = xs + 4 * N * 128 + first * 128;
-    const uint32_t weights_at =
-        smem_u32(weights) + (lane & 7) * 128 + (((part * 2 + (lane >> 3 & 1)) ^ (lane & 7)) << 4);
-    float top[kHalf / 4];
-#pragma unroll
-    for (int j = 0; j < kHalf / 8; ++j) {
-#pragma unroll
-      for (int t = 0; t < 2; ++t) {
-        const int token = first + j * 8 + lane % 4 * 2 + t;
-        float m = softmax->top[0][token];
-#pragma unroll
-        for (int w = 1; w < 4; ++w) m = fmaxf(m, softmax->top[w][token]);
-        top[2 * j + t] = m;
-        float &a = s[4 * j + t], &b = s[4 * j + 2 + t];
-        a = a > -1e30f ? exp2_fast(a - m) : 0.f;
-        b = b > -1e30f ? exp2_fast(b - m) : 0.f;
-        float sum = a + b;
-#pragma unroll
-        for (int o = 4; o < 32; o *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
-        if (lane < 4) softmax->sum[part][token] = sum;
-      }
-      stmatrix_x2_trans(weights_at + j * 1024, pack2<__nv_bfloat16>(s[4 * j], s[4 * j + 1]),
-                        pack2<__nv_bfloat16>(s[4 * j + 2], s[4 * j + 3]));
-    }
-    fence_proxy_async();
-    named_barrier_sync(kFirstGroup + group, kGroup);
-
-    const uint64_t b =
-        further(descriptor_k_major(smem_u32(xs + 4 * N * 128)), uniform(group) * (kHalf * 128 >> 4));
-    const size_t unit = static_cast<size_t>(head() * kStackChunks + chunk()) * p.rows;
-    if (part == 0 && lane < 4) {
-      uint8_t* extent = at(p.at.extent[parity]) + unit * 8;
-#pragma unroll
-      for (int j = 0; j < kHalf / 4; ++j) {
-        const int token = first + j / 2 * 8 + lane * 2 + j % 2;
-        const float sum = (softmax->sum[0][token] + softmax->sum[1][token]) +
-                          (softmax->sum[2][token] + softmax->sum[3][token]);
-        if (token < p.rows) post8(extent + token * 8, never_zero(top[j]), never_zero(sum));
-      }
-    }
-    // [16 slices of 16 columns][rows][16]
-    uint8_t* to = at(p.at.weighted) + unit * (kStackHeadDim * 2) + static_cast<size_t>(part) * p.rows * 32;
-    wait_two();
-#pragma unroll 1
-    for (int i = 0; i < 4; ++i) {
-      const uint64_t a = further(descriptor_mn_major(smem_u32(ring), 8192),
-                                 uniform(i < 2 ? at_slot[0] : at_slot[1]) * (kStackStageBytes >> 4) +
-                                     (uniform(i) & 1) * (8192 >> 4));
-      float o[kHalf / 2] = {};
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        wgmma_ss<kHalf, false, __nv_bfloat16, true>(o, further(a, k * kDescriptorNextKTransposed),
-                                                    further(b, k * kDescriptorNextK), 1);
-      wgmma_commit();
-      wgmma_wait<0>();
-      wgmma_pin(o);
-#pragma unroll
-      for (int j = 0; j < kHalf / 8; ++j) {
-        post_fragment(to, 32, first + j * 8, o[4 * j], o[4 * j + 1]);
-        post_fragment(to + 16, 32, first + j * 8, o[4 * j + 2], o[4 * j + 3]);
-      }
-      to += p.rows * 128;
-    }
-    if (group == 1) {
-      named_barrier_arrive(kRead, kWorkers);
-      return;
-    }
-    named_barrier_sync(kRead, kWorkers);
-    const int values = begin + 2 >= p.stages ? begin + 2 - p.stages : begin + 2;
-    release(values), release(values + 1 == p.stages ? 0 : values + 1);
-  }
-
-  // ---- merge: 16 columns of a head; 4 threads per token, 8 columns and every second chunk each ----
-  __device__ __forceinline__ void merge(int parity) {
-    constexpr int kCount = kStackChunks / 2;
-    const int token = thread >> 2, part = thread >> 1 & 1, odd = thread & 1, column = chunk() * 16 + part * 8;
-    const uint32_t step = p.rows * (kStackHeadDim * 2), extent_step = p.rows * 8;
-    uint8_t* sums =
-        at(p.at.weighted) + head() * kStackChunks * step + chunk() * p.rows * 32 + token * 32 + part * 16;
-    const uint8_t* extent = at(p.at.extent[parity]) + head() * kStackChunks * extent_step + token * 8;
-    sums += odd * step, extent += odd * extent_step;
-    if (warp * 8 >= p.rows) return;
-    const int count = token < p.rows ? (chunks - odd + 1) >> 1 : 0;
-    uint4 v[kCount];
-    uint2 e[kCount];
+    uint4 k[8] = {}, v[8] = {};
     Patience patience;
-    if (N > 16) {  // see fetch
-      if (lane == 0)
-        while (least(peek16(sums + (count - 1) * 2 * step)) == 0) patience.spend();
-      __syncwarp();
-    }
     while (true) {
-      uint32_t written = ~0u;
+      load(k, at(p.at.key[parity])), load(v, at(p.at.value[parity]));
+      Current c{round()};
 #pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (i < count) v[i] = peek16(sums + i * 2 * step), e[i] = peek8(extent + i * 2 * extent_step);
-#pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (i < count) written = min(written, __vimin3_u32(least(v[i]), e[i].x, e[i].y));
-      if (__all_sync(0xffffffffu, written != 0)) break;
+      for (int i = 0; i < 8; ++i)
+        if (wanted(i)) c.see_all(k[i]), c.see_all(v[i]);
+      if (c.in_all_lanes()) break;
       patience.spend();
     }
-    __syncwarp();
-    float top = -3e38f, total = 0.f, out[8] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) warp_wait(&shared->full[slot_of(i)], phase_of(i));
+    uint8_t* keys = stages + slot_of(lane >> 4) * kStackStageBytes + (lane >> 3 & 1) * 8192;
+    uint8_t* values = stages + slot_of(2 + (lane >> 4)) * kStackStageBytes + (lane >> 3 & 1) * 8192;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int row = warp + 8 * i, to = row * 128 + (((lane ^ row) & 7) << 4);
+      if (row < begin) continue;
+      *reinterpret_cast<uint4*>(keys + to) = unstamped4(k[i]);
+      *reinterpret_cast<uint4*>(values + to) = unstamped4(v[i]);
+    }
+    fence_proxy_async();
+    meet();
+  }
+
+  // The warpgroups share the head's columns: in the scores as k, in the sums of values as their columns. In
+  // between, each has one row of two.
+  __device__ __forceinline__ void attend() {
+    const int parity = layer & 1;
+    uint4 v[8];
+    const uint8_t* from = readable(p.at.query[parity], head() * kHeadSteps + group * 8);
+    ask(v, from);
+    patch_chunk(parity);
+    float s[16];
+    {
+      float d[32] = {};
+      multiply<64, true>(d, v, from, 19);
+      mark(13);
+      trade_rows(d, s);
+    }
+    const int token = first_token() + 8 * group;
+    const int end =
+        (token < p.lead_rows ? position + p.lead_rows : position + p.rows) - chunk() * 64 - quad();
+    float top = -1e30f, sum = 0.f;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      s[i] = (i >> 1) * 8 + (i & 1) < end ? s[i] * p.score_scale : -1e30f;
+      top = fmaxf(top, s[i]);
+    }
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      s[i] = s[i] > -1e30f ? exp2_fast(s[i] - top) : 0.f;
+      sum += s[i];
+    }
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    const float scale = sum > 0.f ? __fdividef(1.f, sum) : 0.f;
+    uint32_t w[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) w[i] = pack2<__nv_bfloat16>(s[2 * i] * scale, s[2 * i + 1] * scale);
+    uint4* to = reinterpret_cast<uint4*>(box_of(group));
+    const uint4* other = reinterpret_cast<const uint4*>(box_of(group ^ 1));
+    to[0] = make_uint4(w[0], w[1], w[2], w[3]), to[kGroup] = make_uint4(w[4], w[5], w[6], w[7]);
+    traded();
+    const uint4 u0 = other[0], u1 = other[kGroup];
+    const uint32_t u[8] = {u0.x, u0.y, u0.z, u0.w, u1.x, u1.y, u1.z, u1.w};
+    const bool second = group == 1;
+    uint32_t a[4][4];
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      a[i / 2][i % 2 * 2] = second ? u[i] : w[i], a[i / 2][i % 2 * 2 + 1] = second ? w[i] : u[i];
+
+    if (lane % 4 == 0 && live())
+      post4(extent(), stamped(__float_as_uint(sum > 0.f ? top + __log2f(sum) : -1e30f), round()));
+    const int values = slot_of(group);
+    warp_wait(&shared->full[values], phase_of(group));
+    const uint64_t b =
+        further(descriptor_mn_major(smem_u32(stages), 8192), uniform(values) * (kStackStageBytes >> 4));
+    float o[64] = {};
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < 4; ++k) wgmma_rs<128, true>(o, a[k], further(b, k * kDescriptorNextKTransposed), 1);
+    wgmma_commit();
+    wgmma_wait<0>();
+    wgmma_pin(o);
+    release(2);
+    if (!live()) return;
+      // [head][step][chunk][part][lane]
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      post16(sums_of_values() + i * kStackChunks * kStep, packed(o + 8 * i, round()));
+  }
+  __device__ uint8_t* sums_of_values() const {
+    return packet(p.at.weighted[layer & 1], (head() * kHeadSteps + group * 8) * kStackChunks + chunk());
+  }
+  __device__ uint8_t* extent() const {
+    return at(p.at.extent[layer & 1]) +
+           (((head() * kStackChunks + chunk()) * Parts + part()) * 8 + lane / 4) * 8 + group * 4;
+  }
+  // A block without keys keeps up with the rounds: the next kernel may have more of them.
+  __device__ __forceinline__ void pass() {
+    if (!live()) return;
+    if (lane % 4 == 0) post4(extent(), round());
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      post16(sums_of_values() + i * kStackChunks * kStep, make_uint4(0, 0, 0, round()));
+  }
+
+  // ---- merge: 16 columns of a head; two threads per packet, every second chunk each ----
+  __device__ __forceinline__ void merge(int parity) {
+    constexpr int kCount = kStackChunks / 2;
+    const int odd = thread & 1, first = (warp >> 1) * 16 + (warp & 1) * 4, row = first + (lane >> 3);
+    if (first >= p.rows) return;
+    // Packet and row of this thread; one without a row reads with another one.
+    const int index = warp * 16 + (row < p.rows ? lane >> 1 : lane >> 1 & 3);
+    const int count = (chunks - odd + 1) >> 1, unit = head() * kHeadSteps + chunk();
+    const uint8_t* sums = at(p.at.weighted[parity]) + (unit * kStackChunks + odd) * kStep + index * kPacket;
+    const uint8_t* extent =
+        at(p.at.extent[parity]) + (head() * kStackChunks + odd) * Parts * 64 + (index >> 2) * 8;
+    uint4 v[kCount];
+    uint2 e[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
-      if (i < count) top = fmaxf(top, __uint_as_float(e[i].x));
-    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+      if (i < count) v[i] = peek16(sums + i * 2 * kStep), e[i] = peek4x2(extent + i * Parts * 128);
+    Patience patience;
+    while (true) {
+      Current c{round()};
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        if (i < count) c.see(v[i].w), c.see(e[i].x), c.see(e[i].y);
+      if (c.in_all_lanes()) break;
+      patience.spend();
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        if (i < count) v[i] = peek16(sums + i * 2 * kStep), e[i] = peek4x2(extent + i * Parts * 128);
+    }
+    float top[2] = {-3e38f, -3e38f}, total[2] = {}, out[8] = {};
+#pragma unroll
+    for (int i = 0; i < kCount; ++i)
+      if (i < count) {
+        e[i].x = unstamped(e[i].x), e[i].y = unstamped(e[i].y), v[i].w = unstamped(v[i].w);
+        top[0] = fmaxf(top[0], __uint_as_float(e[i].x)), top[1] = fmaxf(top[1], __uint_as_float(e[i].y));
+      }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       if (i < count) {
-        clear16(sums + i * 2 * step);
-        const float w = exp2_fast(__uint_as_float(e[i].x) - top);
-        total = fmaf(w, __uint_as_float(e[i].y), total);
+        const float w[2] = {exp2_fast(__uint_as_float(e[i].x) - top[0]),
+                            exp2_fast(__uint_as_float(e[i].y) - top[1])};
+        total[0] += w[0], total[1] += w[1];
         const uint32_t u[4] = {v[i].x, v[i].y, v[i].z, v[i].w};
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           const float2 f = unpack2<__nv_bfloat16>(u[c]);
-          out[2 * c] = fmaf(w, f.x, out[2 * c]), out[2 * c + 1] = fmaf(w, f.y, out[2 * c + 1]);
+          out[2 * c] = fmaf(w[c & 1], f.x, out[2 * c]), out[2 * c + 1] = fmaf(w[c & 1], f.y, out[2 * c + 1]);
         }
       }
     }
-    total += __shfl_xor_sync(0xffffffffu, total, 1);
-    const float scale = __fdividef(1.f, total);
-    uint32_t y[4];
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const float a = out[2 * c] + __shfl_xor_sync(0xffffffffu, out[2 * c], 1);
-      const float b = out[2 * c + 1] + __shfl_xor_sync(0xffffffffu, out[2 * c + 1], 1);
-      y[c] = never_zero_half2(pack2<__nv_bfloat16>(a * scale, b * scale));
+    for (int r = 0; r < 2; ++r) {
+      total[r] += __shfl_xor_sync(0xffffffffu, total[r], 1);
+      total[r] = __fdividef(1.f, total[r]);
     }
-    if (odd == 0 && token < p.rows)
-      post16(at(p.at.attended[parity]) + token * kQueryBytes + (head() * kStackHeadDim + column) * 2,
-             make_uint4(y[0], y[1], y[2], y[3]));
-  }
-
-  // ---- the residual stream (second warpgroup): row split + 8·(t/16), columns 64·tile + 4·(t%16) … + 3 ----
-  struct Residual {
-    float x[4];
-  };
-  // Its columns of a layer's vectors.
-  struct Vectors {
-    float4 gate1, scale2, gate2, next_scale1;
-  };
-  __device__ __forceinline__ float4 own_of(const float* vector, float otherwise) const {
-    return vector != nullptr ? __ldg(reinterpret_cast<const float4*>(vector + own_column()))
-                             : make_float4(otherwise, otherwise, otherwise, otherwise);
-  }
-  __device__ int own_row() const { return split() + 8 * ((thread - kGroup) >> 4); }
-  __device__ int own_column() const { return tile() * 64 + (thread & 15) * 4; }
-
-  __device__ __forceinline__ void publish(const Residual& r, int norm, int parity, float4 s) {
-    const int row = own_row();
-    float squares = (r.x[0] * r.x[0] + r.x[1] * r.x[1]) + (r.x[2] * r.x[2] + r.x[3] * r.x[3]);
 #pragma unroll
-    for (int o = 1; o < 16; o *= 2) squares += __shfl_xor_sync(0xffffffffu, squares, o);
-    if (row >= p.rows) return;
-    post8(at(p.at.normed[norm][parity]) + (row * kStackWidth + own_column()) * 2,
-          never_zero_half2(pack2<__nv_bfloat16>(fmaf(r.x[0], s.x, r.x[0]), fmaf(r.x[1], s.y, r.x[1]))),
-          never_zero_half2(pack2<__nv_bfloat16>(fmaf(r.x[2], s.z, r.x[2]), fmaf(r.x[3], s.w, r.x[3]))));
-    if ((thread & 15) == 0)
-      post4(at(p.at.squares[norm][parity]) + (row * kTiles + tile()) * 4, never_zero(squares));
+    for (int c = 0; c < 8; ++c)
+      out[c] = (out[c] + __shfl_xor_sync(0xffffffffu, out[c], 1)) * total[c >> 1 & 1];
+    if (odd == 0 && row < p.rows)
+      post16(at(p.at.attended[parity]) + unit * kStep + index * kPacket, packed(out, round()));
+  }
+
+  // ---- the residual stream (second warpgroup): of the 16 columns 64·tile + 16·part, packets 16·split …
+  // ---- Two threads have each, and add up half of the slices of k.
+  struct Residual {
+    float x[8];  // two rows, as columns of a packet
+  };
+  enum Vector { kGate1, kScale2, kGate2, kNextScale1 };  // its columns of a layer's vectors
+  __device__ int own_row() const { return (split() >> 1) * 16 + (split() & 1) * 4 + (lane & 15) / 4; }
+  __device__ int own_packet() const { return (split() * 16 + (lane & 15)) * kPacket; }
+  __device__ int own_column() const { return part() * 16 + quad(); }  // of the tile
+  __device__ __forceinline__ float4 own_of(Vector which) const {
+    const float* v = shared->columns[layer & 1][which] + own_column();
+    const float2 a = *reinterpret_cast<const float2*>(v), b = *reinterpret_cast<const float2*>(v + 8);
+    return make_float4(a.x, a.y, b.x, b.y);
+  }
+  // Two pieces of them per lane.
+  __device__ __forceinline__ void load_columns(float4 (&to)[2], int l, int of) const {
+    const StackVectors &v = p.vectors[of], &next = p.vectors[min(of + 1, p.layer_count - 1)];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const bool second = l >= 16;
+      const float* from = i == 0 ? (second ? v.scale2 : v.gate1) : second ? next.scale1 : v.gate2;
+      const float none = second ? 0.f : 1.f;
+      to[i] = from != nullptr ? __ldg(reinterpret_cast<const float4*>(from + tile() * 64) + (l & 15))
+                              : make_float4(none, none, none, none);
+    }
+  }
+  __device__ __forceinline__ void store_columns(const float4 (&from)[2], int l, int of) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      *reinterpret_cast<float4*>(&shared->columns[of & 1][2 * i + (l >= 16)][(l & 15) * 4]) = from[i];
+  }
+
+  __device__ __forceinline__ void publish(const Residual& r, int norm, int of, float4 s) {
+    const int parity = of & 1;
+    if (own_row() - (lane & 15) / 4 >= p.rows) return;
+    float y[8], squares[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const float* x = r.x + 4 * h;
+      y[2 * h] = fmaf(x[0], s.x, x[0]), y[2 * h + 1] = fmaf(x[1], s.y, x[1]);
+      y[2 * h + 4] = fmaf(x[2], s.z, x[2]), y[2 * h + 5] = fmaf(x[3], s.w, x[3]);
+      squares[h] = (x[0] * x[0] + x[1] * x[1]) + (x[2] * x[2] + x[3] * x[3]);
+    }
+    if (lane < 16 && own_row() < p.rows)
+      post16(at(p.at.normed[norm][parity]) + (tile() * 4 + part()) * kStep + own_packet(),
+             packed(y, round_of(of)));
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      squares[h] += __shfl_xor_sync(0xffffffffu, squares[h], 1);
+      squares[h] += __shfl_xor_sync(0xffffffffu, squares[h], 2);
+      if (lane % 4 == 0 && lane < 16) shared->squares[part()][h * 4 + lane / 4] = squares[h];
+    }
+    named_barrier_sync(kSquares, kGroup);
+    const int row = (split() >> 1) * 16 + (split() & 1) * 4 + (lane & 3) + (lane & 4) * 2;
+    if (part() == 0 && lane < 8 && row < p.rows)
+      post4(at(p.at.squares[norm][parity]) + (row * kTiles + tile()) * 4,
+            stamped(__float_as_uint((shared->squares[0][lane] + shared->squares[1][lane]) +
+                                    (shared->squares[2][lane] + shared->squares[3][lane])),
+                    round_of(of)));
   }
 
   __device__ __forceinline__ void add_up(Residual& r, size_t which, float4 g) {
-    const int row = own_row();
-    uint8_t* from = partial(which) + row * 256 + (thread & 15) * 16;
-    const size_t step = static_cast<size_t>(p.rows) * 256;
-    uint4 v[kStackSplits];
-    fetch(v, row < p.rows ? kStackSplits : 0, false, [&](int i) { return from + i * step; });
-    if (row >= p.rows) return;
-    float sum[4] = {};
+    const bool mine = own_row() < p.rows;
+    if (own_row() - (lane & 15) / 4 >= p.rows) return;
+    const uint8_t* from = partial(which, (lane >> 4) * 4) + part() * kStep +
+                          (split() * 16 + (mine ? lane & 15 : lane & 3)) * kPacket;
+    constexpr int kCount = kStackSplits / 2;
+    uint4 v[kCount];
 #pragma unroll
-    for (int i = 0; i < kStackSplits; ++i) {
-      clear16(from + i * step);
-      sum[0] += __uint_as_float(v[i].x), sum[1] += __uint_as_float(v[i].y);
-      sum[2] += __uint_as_float(v[i].z), sum[3] += __uint_as_float(v[i].w);
-    }
-    r.x[0] = round_bf16(fmaf(g.x, sum[0], r.x[0])), r.x[1] = round_bf16(fmaf(g.y, sum[1], r.x[1]));
-    r.x[2] = round_bf16(fmaf(g.z, sum[2], r.x[2])), r.x[3] = round_bf16(fmaf(g.w, sum[3], r.x[3]));
-  }
-
-  // ---- clearing what this block wrote and everyone has read (see the top) ----
-  __device__ __forceinline__ void clean() {
-    const int t = thread - kWorkers - 32, own_rows = (p.rows - split() + 7) >> 3;
-    pdl_wait();
-    position = __ldcg(p.position);
-    chunks = (position + p.rows + 63) >> 6;
-    const auto rows16 = [&](uint8_t* to, int row_bytes, int rows,
-                            int shift) {  // 2^shift times 16 bytes of every row
-#pragma unroll 1
-      for (int i = t; i < rows << shift; i += kJanitors)
-        clear16(to + (i >> shift) * row_bytes + (i & ((1 << shift) - 1)) * 16);
-    };
-#pragma unroll 1
-    for (int layer = 0; layer < p.layer_count; ++layer) {
-      const int now = layer & 1, before = now ^ 1;
-      if (has_qkv()) statistics(p.at.squares[0][now]);
-      statistics(p.at.squares[1][now]);
-      named_barrier_sync(kCleaning, kWorkers + kJanitors);
-#pragma unroll 1
-      for (int norm = 0; norm < 2; ++norm) {
-        const int parity = norm == 0 ? now : before;
-        rows16(at(p.at.normed[norm][parity]) + split() * (kStackWidth * 2) + tile() * 128,
-               8 * kStackWidth * 2, own_rows, 3);
-        if (t < own_rows)
-          post4(at(p.at.squares[norm][parity]) + ((split() + 8 * t) * kTiles + tile()) * 4, 0);
-      }
-      rows16(at(p.at.attended[now]) + (head() * kStackHeadDim + chunk() * 16) * 2, kQueryBytes, p.rows, 1);
-      if (has_chunk() && t < p.rows)
-        post8(at(p.at.extent[now]) + (static_cast<size_t>(head() * kStackChunks + chunk()) * p.rows + t) * 8,
-              0, 0);
-      rows16(at(p.at.hidden[before]) + block * 64, kStackMlp * 2, p.rows, 2);
-      if (has_qkv()) {
-        const int h = qkv_tile() >> 2;
-        uint8_t* to = h < kStackHeads ? at(p.at.query[now]) + h * (kStackHeadDim * 2)
-                                      : at(h == kStackHeads ? p.at.key[now] : p.at.value[now]);
-        to += (qkv_tile() & 3) * 64;
-        const int row_bytes = h < kStackHeads ? kQueryBytes : kKeyBytes;
-        rows16(to, row_bytes, p.rows, 2);
-        rows16(to + kStackHeadDim, row_bytes, p.rows, 2);
-      }
-      asm volatile("fence.acq_rel.gpu;" ::: "memory");
-      __syncwarp();
-      named_barrier_arrive(kCleaned, kGroup + kJanitors);
-    }
-  }
-
-  enum Product { kQkv, kOut, kGateUp, kDown };
-  // One product: activations staged, multiplied, finished. After out and down the second warpgroup adds up
-  // the slices.
-  __device__ __forceinline__ void multiply(int what, int layer, const StackVectors& v, const Vectors& own,
-                                           Residual& r) {
-    const int parity = layer & 1;
-    const bool whole = what == kQkv || what == kGateUp;
-    named_barrier_sync(kFree, kWorkers);
-    if (whole)
-      stage<7, kStackWidth * 2>(at(p.at.normed[what == kGateUp][parity]));
-    else if (what == kOut)
-      stage<5, kQueryBytes>(at(p.at.attended[parity]) + split() * (kStackHeadDim * 2));
-    else
-      stage<6, kStackMlp * 2>(at(p.at.hidden[parity]) + split() * (kStackMlp / kStackSplits * 2));
-    staged();
-    if (what == kGateUp) named_barrier_arrive(kCleaning, kWorkers + kJanitors);
-    mark(layer, what * 3 + 1);
-    const int stages = (whole ? kStackWidth : what == kOut ? kStackHeadDim : kStackMlp / kStackSplits) / 128;
-    float bias_lo = 0.f, bias_hi = 0.f;
-    float2 angle[2 * kOwn];
+    for (int i = 0; i < kCount; ++i) v[i] = peek16(from + i * 4 * kStep);
+    Patience patience;
+    while (true) {
+      Current c{round()};
 #pragma unroll
-    for (int i = 0; i < 2 * kOwn; ++i) angle[i] = make_float2(1.f, 0.f);
-    if (what == kQkv) load_angles(angle);
-    const float* bias = what == kQkv ? v.bias1 : v.bias2;
-    if (whole && bias != nullptr) {
-      bias += what == kQkv ? (qkv_tile() >> 2) * kStackHeadDim + (qkv_tile() & 3) * 32 : block * 32;
-      bias_lo = __ldg(bias + pair()),
-      bias_hi = __ldg(bias + pair() + (what == kQkv ? kStackHeadDim / 2 : kStackMlp));
+      for (int i = 0; i < kCount; ++i) c.see(v[i].w);
+      if (c.in_all_lanes()) break;
+      patience.spend();
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) v[i] = peek16(from + i * 4 * kStep);
     }
-    float sums[4 * kOwn] = {};
-    {
-      float d[N / 2] = {};
-      product(d, stages);
-      exchange(d, sums);
+    float sum[8] = {};
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const uint32_t u[4] = {v[i].x, v[i].z, v[i].y, unstamped(v[i].w)};
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        const float2 f = unpack2<__nv_bfloat16>(u[c]);
+        sum[2 * c] += f.x, sum[2 * c + 1] += f.y;
+      }
     }
-    mark(layer, what * 3 + 2);
-    if (whole) named_barrier_sync(kStatistics, statistics_threads());
-    if (what == kQkv)
-      finish_qkv(sums, angle, bias_lo, bias_hi, parity);
-    else if (what == kGateUp)
-      finish_gate_up(sums, bias_lo, bias_hi, parity);
-    else
-      finish_slice(sums, what == kOut ? p.at.partial_out : p.at.partial_down[parity]);
-    if (whole || group() == 0) return;
-    add_up(r, what == kOut ? p.at.partial_out : p.at.partial_down[parity],
-           what == kOut ? own.gate1 : own.gate2);
-    if (what == kOut) {
-      publish(r, 1, parity, own.scale2);
-    } else {
-      named_barrier_sync(kCleaned, kGroup + kJanitors);
-      if (layer + 1 < p.layer_count) publish(r, 0, parity ^ 1, own.next_scale1);
+    const float gate[4] = {g.x, g.y, g.z, g.w};
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 16);
+      if (own_row() + (i & 4) * 2 < p.rows) r.x[i] = round_bf16(fmaf(gate[i & 3], sum[i], r.x[i]));
     }
   }
 
@@ -710,69 +628,92 @@ struct Stack {
     pdl_wait();
     position = uniform(__ldcg(p.position));
     chunks = (position + p.rows + 63) >> 6;
+    rounds = uniform(__ldcg(reinterpret_cast<const int*>(at(p.at.rounds)))) + 1;
+    const size_t own_x = static_cast<size_t>(own_row()) * kStackWidth + tile() * 64 + own_column();
     Residual r{};
-    if (group() == 1) {
-      if (own_row() < p.rows) {
-        const uint2 x = __ldcg(reinterpret_cast<const uint2*>(p.x + own_row() * kStackWidth + own_column()));
-        const float2 a = unpack2<__nv_bfloat16>(x.x), b = unpack2<__nv_bfloat16>(x.y);
-        r = {a.x, a.y, b.x, b.y};
+    if (group == 1) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {  // [row half][block of columns]
+        if (own_row() + (i >> 1) * 8 >= p.rows) continue;
+        const uint32_t* x =
+            reinterpret_cast<const uint32_t*>(p.x + own_x + (i >> 1) * 8 * kStackWidth + (i & 1) * 8);
+        const float2 two = unpack2<__nv_bfloat16>(__ldcg(x));
+        r.x[2 * i] = two.x, r.x[2 * i + 1] = two.y;
       }
-      publish(r, 0, 0, own_of(shared->vectors[0].scale1, 0.f));
+      const float* scale = p.vectors[0].scale1;
+      if (scale != nullptr) scale += tile() * 64 + own_column();
+      const float2 a = load2(scale, 0.f), b = load2(scale != nullptr ? scale + 8 : scale, 0.f);
+      publish(r, 0, 0, make_float4(a.x, a.y, b.x, b.y));
+      if (part() == 0) {
+        float4 columns[2];
+        load_columns(columns, lane, 0), store_columns(columns, lane, 0);
+      }
+      named_barrier_sync(kSquares, kGroup);
     }
 #pragma unroll 1
-    for (int layer = 0; layer < p.layer_count; ++layer) {
+    for (layer = 0; layer < p.layer_count; ++layer) {
       const int parity = layer & 1;
-      const StackVectors& v = shared->vectors[layer];
-      Vectors own{};
-      if (group() == 1)
-        own = {own_of(v.gate1, 1.f), own_of(v.scale2, 0.f), own_of(v.gate2, 1.f),
-               own_of(shared->vectors[min(layer + 1, p.layer_count - 1)].scale1, 0.f)};
-#pragma unroll 1
-      for (int what = kQkv; what <= kDown; ++what) {
-        mark(layer, what * 3);
-        if (what != kQkv || has_qkv()) multiply(what, layer, v, own, r);
-        if (what != kQkv) continue;
-        mark(layer, 12);
-        if (has_chunk()) {
-          named_barrier_sync(kFree, kWorkers);
-          stage<5, kQueryBytes>(at(p.at.query[parity]) + head() * (kStackHeadDim * 2));
-          patch_chunk(parity);
-          staged();
-          mark(layer, 13);
-          attend(parity);
-        }
-        mark(layer, 14);
-        merge(parity);
-        mark(layer, 15);
+      mark(0);
+      if (has_qkv()) qkv(shared->biases[layer][0]);
+      mark(12);
+      if (has_chunk())
+        attend();
+      else
+        pass();
+      mark(14);
+      merge(parity);
+      mark(15);
+      slice<8>(p.at.attended[parity], p.at.partial_out[parity], 3);
+      if (group == 1) {
+        add_up(r, p.at.partial_out[parity], own_of(kGate1));
+        publish(r, 1, layer, own_of(kScale2));
       }
+      meet();  // the first warpgroup does not ask before there is an answer
+      mark(6);
+      gate_up(shared->biases[layer][1]);
+      mark(9);
+      slice<16>(p.at.hidden[parity], p.at.partial_down[parity], 9);
+      if (group == 1) {
+        add_up(r, p.at.partial_down[parity], own_of(kGate2));
+        if (layer + 1 < p.layer_count) publish(r, 0, layer + 1, own_of(kNextScale1));
+      }
+      meet();  // the first warpgroup does not ask before there is an answer
     }
-    if (group() == 1 && own_row() < p.rows) {
-      *reinterpret_cast<uint2*>(p.y + own_row() * kStackWidth + own_column()) =
-          make_uint2(pack2<__nv_bfloat16>(r.x[0], r.x[1]), pack2<__nv_bfloat16>(r.x[2], r.x[3]));
+    if (group == 1 && lane < 16) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (own_row() + (i >> 1) * 8 < p.rows)
+          *reinterpret_cast<uint32_t*>(p.y + own_x + (i >> 1) * 8 * kStackWidth + (i & 1) * 8) =
+              pack2<__nv_bfloat16>(r.x[2 * i], r.x[2 * i + 1]);
     }
+    if (block == 0 && thread == 0)  // everyone has read it long ago
+      *reinterpret_cast<uint32_t*>(at(p.at.rounds)) = rounds - 1 + p.layer_count / 2;
     pdl_launch();
   }
 };
 
-template <int N>
+template <int Parts>
 __device__ __forceinline__ void decoder_stack(const DecoderStackParams& p) {
   extern __shared__ __align__(1024) uint8_t smem[];
-  uint8_t* xs = smem + p.stages * kStackStageBytes;
-  Shared* shared = reinterpret_cast<Shared*>(xs + kStackWidth / 64 * N * 128);
-  Stack<N> stack{.p = p,
-                 .ring = smem,
-                 .xs = xs,
-                 .shared = shared,
-                 .thread = static_cast<int>(threadIdx.x),
-                 .warp = static_cast<int>(warp_id()),
-                 .lane = static_cast<int>(lane_id()),
-                 .block = static_cast<int>(blockIdx.x)};
+  uint8_t* box = smem + p.stages * kStackStageBytes;
+  Shared* shared = reinterpret_cast<Shared*>(box + kStackBoxBytes);
+  const int thread = static_cast<int>(threadIdx.x), warp = static_cast<int>(warp_id());
+  Stack<Parts> stack{{static_cast<int>(blockIdx.x)},
+                     {smem, shared->full, shared->empty, p.stages},
+                     {box, thread, warp >> 2},
+                     p,
+                     shared,
+                     warp,
+                     static_cast<int>(lane_id())};
   if (threadIdx.x < p.stages) {
     mbarrier_init(&shared->full[threadIdx.x], 1);
-    mbarrier_init(&shared->empty[threadIdx.x], 4);
+    mbarrier_init(&shared->empty[threadIdx.x], kWorkers / 32);
   }
   fence_barrier_init();
-  for (int i = threadIdx.x; i < p.layer_count; i += kThreads) shared->vectors[i] = p.vectors[i];
+  if (threadIdx.x < 64) shared->rstd[threadIdx.x] = 0.f;
+  if (threadIdx.x < p.layer_count)
+    shared->biases[threadIdx.x][0] = p.vectors[threadIdx.x].bias1,
+    shared->biases[threadIdx.x][1] = p.vectors[threadIdx.x].bias2;
   __syncthreads();
   if (stack.warp < kWorkers / 32) {
     register_increase<232>();
@@ -781,20 +722,19 @@ __device__ __forceinline__ void decoder_stack(const DecoderStackParams& p) {
   }
   register_decrease<40>();
   if (stack.warp > kWorkers / 32)
-    stack.clean();
+    stack.watch();
   else if (elect_one())
-    stack.produce();
+    stack_produce(p, stack, stack);
 }
 
 }  // namespace
 
-#define FLASHRT_STACK(N)                                                 \
-  extern "C" __global__ void __launch_bounds__(kThreads, 1)              \
-      decoder_stack_n##N(const __grid_constant__ DecoderStackParams p) { \
-    decoder_stack<N>(p);                                                 \
+#define FLASHRT_STACK(rows)                                                    \
+  extern "C" __global__ void __launch_bounds__(kThreads, 1)                    \
+      decoder_stack_rows##rows(const __grid_constant__ DecoderStackParams p) { \
+    decoder_stack<rows / 16>(p);                                               \
   }
 FLASHRT_STACK(16)
-FLASHRT_STACK(56)
 FLASHRT_STACK(64)
 
 }  // namespace flashrt

@@ -16,10 +16,12 @@ constexpr int kStackHeads = 8;
 constexpr int kStackChunks = 16;  // chunks of 64 keys
 constexpr int kStackWidth = 1024, kStackMlp = 4096;
 constexpr int kStackLayers = 24;         // at most
-constexpr int kStackStageBytes = 16384;  // of the weight ring: 64 rows · 128 k
+constexpr int kStackStageBytes = 16384;  // of the weight ring: 64 rows · 128 k, or 32 · 256
+constexpr int kStackBoxBytes = 32768;    // where two warpgroups exchange their sums
+constexpr int kStackRestBytes = 3072;    // barriers, statistics, vectors
 
-// One layer: the matrices it streams. Boxes are 64 columns · 64 rows with 128-byte swizzle; of qkv and
-// gate_up they interleave 8 rows of either half (a rotary pair; gate and up).
+// One layer: the matrices it streams. Boxes are 64 columns · 64 rows (of qkv 32) with 128-byte swizzle; of
+// qkv and gate_up they interleave 8 rows of either half (a rotary pair; gate and up).
 struct StackLayer {
   CUtensorMap qkv, out, gate_up, down;
   CUtensorMap keys, values;  // [capacity, 256]
@@ -35,19 +37,22 @@ struct StackVectors {
   const float* gate2;
 };
 
-// Hand-off buffers in global memory, in bytes from `exchange`. A word of 0 says "not written yet"; zeros are
-// written as -0. Two of an array alternate between even and odd layers.
+// Hand-off buffers in global memory, in bytes from `exchange`. Two of an array alternate between even and odd
+// layers; the lowest bit of every store says in which round of the two it was written. `Packets` of a bf16
+// matrix: [steps of 16 columns][blocks of 16 rows][32 lanes] of 16 bytes, a lane's part of wgmma's A operand:
+// rows lane/4 and + 8 of columns 2·(lane%4) + {0, 1}, then of those + 8.
 struct StackExchange {
-  size_t normed[2][2];      // [norm][parity] bf16 [rows, width]: x·(1 + scale)
+  size_t normed[2][2];      // [norm][parity] packets of [rows, width]: x·(1 + scale)
   size_t squares[2][2];     // [norm][parity] f32 [rows, 16]: Σx² of 64 columns
-  size_t query[2];          // bf16 [rows, 2048], rotated
+  size_t query[2];          // packets of [rows, 2048], rotated
   size_t key[2], value[2];  // bf16 [rows, 256]: this step's
-  size_t weighted;          // bf16 [heads, chunks, 16, rows, 16 columns]: sums of values over a chunk of keys
-  size_t extent[2];         // f32 [heads, chunks, rows, 2]: a chunk's largest score, and its sum of weights
-  size_t attended[2];       // bf16 [rows, 2048]
-  size_t hidden[2];         // bf16 [rows, mlp]
-  size_t partial_out;       // f32 [16 tiles, 8 splits, rows, 64]
+  size_t weighted[2];  // packets, 16 chunks after another per step: averages of values over a chunk of keys
+  size_t extent[2];    // f32 [heads, chunks, parts, 8, 2 halves]: log2 of a chunk's weight
+  size_t attended[2];  // packets of [rows, 2048]
+  size_t hidden[2];    // packets of [rows, mlp]
+  size_t partial_out[2];  // packets, 4 steps of a tile of 64 columns: [16 tiles, 8 splits]
   size_t partial_down[2];
+  size_t rounds;  // u32: how often every array has been written, over all kernels
   size_t bytes;
 };
 
@@ -67,7 +72,7 @@ struct DecoderStackParams {
   __nv_bfloat16* y;        // [rows, width]; may alias x
   uint8_t* exchange;
   StackExchange at;
-  unsigned long long* trace;  // null, or [blocks][layers][16] clocks
+  unsigned long long* trace;  // null, or [blocks][layers][2 warpgroups][32] clocks
 };
 
 // bias[n] = Σ w[n, k]·shift[k]
