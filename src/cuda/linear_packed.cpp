@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kWarps = kPackedWarps, kThreads = (kWarps + 2) * 32, kMostRows = kPackedMostRows;
 constexpr int kPartialBytes = kPackedBuffers * kWarps * kPackedPartials * 4;
-// Two kernels of a chain share a multiprocessor's shared memory, so that one's ring fills while the other's
-// drains.
+// Two kernels of a chain and an attention share a multiprocessor, its registers too, so that one's ring fills
+// while the other's drains.
 constexpr int kMostShared = 226 * 1024, kLeastStages = 3, kMostStages = 24;
 
 constexpr const char* kKernels[] = {"linear_packed_fp8", "linear_packed_int8", "linear_packed_int4",
@@ -38,7 +38,8 @@ int cut_shared(LinearPackedParams& g, PackedKind kind) {
   g.chunk_steps = std::min(g.w.steps, is_wide(kind) ? tactic.wide_chunk : tactic.narrow_chunk);
   g.trigger = tactic.trigger;
   g.x_row_bytes = g.w.steps * kPackedColumns * 2 + 64;  // rows begin at other banks
-  const int sums = !is_int4(kind) ? 0 : g.w.steps * (kind == PackedKind::int4 ? 4 : 16) * (g.m == 1 ? 1 : kMostRows);
+  const int sums =
+      !is_int4(kind) ? 0 : g.w.steps * (kind == PackedKind::int4 ? 4 : 16) * (g.m == 1 ? 1 : kMostRows);
   const int sums_bytes = (sums + 127) / 128 * 128, squares = 2 * kMostRows * kWarps * 4, zeros = 128;
   const int fixed = g.m * g.x_row_bytes + sums_bytes + zeros + kPartialBytes + squares +
                     (kMostStages + kPackedBuffers) * 16;
@@ -112,7 +113,8 @@ void launch_linear_packed(const Problem& p, std::vector<Launch>& out) {
   const PackedKind kind = packed_layout(weight).kind;
   const int shared = cut_shared(g, kind);
   const auto blocks = unsigned(std::min(p.device.processors, g.tiles));
-  out.push_back(Launch::of(std::string(kKernels[int(kind)]) + (g.m == 1 ? "_m1" : "_m8"), blocks, kThreads, g, unsigned(shared)));
+  out.push_back(Launch::of(std::string(kKernels[int(kind)]) + (g.m == 1 ? "_m1" : "_m8"), blocks, kThreads, g,
+                           unsigned(shared)));
 }
 
 }  // namespace flashrt::cuda

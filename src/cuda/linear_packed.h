@@ -8,7 +8,7 @@ namespace flashrt::cuda {
 // Free to choose: shared memory of a block, steps of a load, and when the successor may start (0: at once; 1:
 // when all loads are issued; 2: at the end).
 struct PackedTactic {
-  int shared = 110 * 1024, narrow_chunk = 16, wide_chunk = 8, trigger = 0;
+  int shared = 92 * 1024, narrow_chunk = 16, wide_chunk = 8, trigger = 0;
 };
 PackedTactic& default_packed_tactic();
 

@@ -59,25 +59,26 @@ struct LinearPacked {
     if (p.trigger == 1) pdl_launch();
   }
 
-  struct NormScale {
-    float4 half[2];
+  // Eight columns as they come: x, and 1 + norm_scale less 1, which no other kernel writes.
+  struct Pack {
+    uint4 bits{};
+    float4 norm[2]{};
   };
-  // Of the eight columns from `column` on; no result of another kernel.
-  __device__ __forceinline__ NormScale load_norm_scale(int column) const {
-    if (p.norm_scale == nullptr || column >= p.w.k) return {};
+  static constexpr int kAtOnce = 2,
+                       kApart = kWarps * 32;  // packs of a thread in flight; between a thread's packs
+  __device__ __forceinline__ void load_norm(int column, Pack& pack) const {
+    if (p.norm_scale == nullptr || column >= p.w.k) return;
     const auto* from = reinterpret_cast<const float4*>(p.norm_scale + column);
-    return {{from[0], from[1]}};
+    pack.norm[0] = from[0], pack.norm[1] = from[1];
   }
-  // Eight values of x, times 1 + norm_scale; their squares before that and their sum after it are added up.
-  __device__ __forceinline__ uint4 take_x(const __nv_bfloat16* from, int column, const NormScale& norm, float& square,
-                                          float& sum) const {
-    const uint4 bits = *reinterpret_cast<const uint4*>(from + column);
-    uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+  // x · (1 + norm_scale); its squares before that and its sum after it are added up.
+  __device__ __forceinline__ uint4 take(const Pack& pack, float& square, float& sum) const {
+    uint32_t words[4] = {pack.bits.x, pack.bits.y, pack.bits.z, pack.bits.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       if (p.norm_scale != nullptr) {
         const float2 v = unpack2<__nv_bfloat16>(words[i]);
-        const float4& four = norm.half[i / 2];
+        const float4& four = pack.norm[i / 2];
         const float2 scale = i % 2 ? make_float2(four.z, four.w) : make_float2(four.x, four.y);
         square = fmaf(v.x, v.x, fmaf(v.y, v.y, square));
         words[i] = pack2<__nv_bfloat16>(fmaf(v.x, scale.x, v.x), fmaf(v.y, scale.y, v.y));
@@ -90,43 +91,59 @@ struct LinearPacked {
     }
     return {words[0], words[1], words[2], words[3]};
   }
-  // Waits for x, then puts it into shared memory in the order of the multiplications, zeros beyond k, the sums of its groups, and each warp's
+  // Row r's pack into shared memory in the order of the multiplications, with the sum of its group.
+  __device__ __forceinline__ void put(int r, int column, const Pack& pack, float& square,
+                                      float& total) const {
+    const bool inside = column < p.w.steps * kPackedColumns;
+    float sum = 0.f;
+    const uint4 bits = take(pack, square, sum);
+    if constexpr (kSumColumns > 0) {
+#pragma unroll
+      for (int offset = kSumColumns / 16; offset > 0; offset /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+      if (inside && column % kSumColumns == 0) {
+        reinterpret_cast<float*>(smem + p.sums_at)[column / kSumColumns * kSumRows + r] =
+            sum * kPackedSumFactor;
+      }
+    } else {
+      total += sum;
+    }
+    if (!inside) return;
+    uint8_t* group = smem + p.x_at + r * p.x_row_bytes + column / 64 * 128;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {  // runs of 4 columns
+      const int run = column % 64 / 4 + half, outer = run / 4, inner = run % 4;
+      const int j = kKind == PackedKind::nvfp4 ? inner : outer,
+                t = kKind == PackedKind::nvfp4 ? outer : inner;
+      *reinterpret_cast<uint2*>(group + j / 2 * 64 + t * 16 + j % 2 * 8) =
+          half == 0 ? make_uint2(bits.x, bits.y) : make_uint2(bits.z, bits.w);
+    }
+  }
+  // Waits for x, then puts it into shared memory, zeros beyond k, with the sums of its groups and each warp's
   // Σx² and Σx. The normalisation itself is a factor of the result.
   __device__ void stage_x() const {
     const int packs = p.w.steps * (kPackedColumns / 8);
-    NormScale norm = load_norm_scale(threadIdx.x * 8);
-    pdl_wait();
     if (threadIdx.x < 32) *reinterpret_cast<uint32_t*>(smem + p.zeros_at + threadIdx.x * 4) = 0u;
+    Pack pack[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) load_norm((int(threadIdx.x) + i * kApart) * 8, pack[i]);
+    pdl_wait();
 #pragma unroll 1
     for (int r = 0; r < p.m; ++r) {
       const auto* from = static_cast<const __nv_bfloat16*>(p.x) + r * p.x_stride;
-      uint8_t* to = smem + p.x_at + r * p.x_row_bytes;
       float square = 0.f, total = 0.f;
 #pragma unroll 1
-      for (int first_pack = warp * 32; first_pack < packs; first_pack += kWarps * 32) {
-        const int pack = first_pack + lane, column = pack * 8;
-        uint4 bits{};
-        float sum = 0.f;
-        if (packs > kWarps * 32) norm = load_norm_scale(column);
-        if (column < p.w.k) bits = take_x(from, column, norm, square, sum);
-        if constexpr (kSumColumns > 0) {
+      for (int first_pack = 0; first_pack < packs; first_pack += kAtOnce * kApart) {
+        const int column = (first_pack + int(threadIdx.x)) * 8;
 #pragma unroll
-          for (int offset = kSumColumns / 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-          if (pack < packs && column % kSumColumns == 0) {
-            reinterpret_cast<float*>(smem + p.sums_at)[column / kSumColumns * kSumRows + r] = sum * kPackedSumFactor;
-          }
-        } else {
-          total += sum;
+        for (int i = 0; i < kAtOnce; ++i) {
+          const int at = column + i * kApart * 8;
+          pack[i].bits = at < p.w.k ? *reinterpret_cast<const uint4*>(from + at) : uint4{};
+          if (packs > kAtOnce * kApart) load_norm(at, pack[i]);
         }
-        if (pack >= packs) continue;
-        uint8_t* group = to + column / 64 * 128;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {  // runs of 4 columns
-          const int run = column % 64 / 4 + half, outer = run / 4, inner = run % 4;
-          const int j = kKind == PackedKind::nvfp4 ? inner : outer,
-                    t = kKind == PackedKind::nvfp4 ? outer : inner;
-          *reinterpret_cast<uint2*>(group + j / 2 * 64 + t * 16 + j % 2 * 8) =
-              half == 0 ? make_uint2(bits.x, bits.y) : make_uint2(bits.z, bits.w);
+        for (int i = 0; i < kAtOnce; ++i) {
+          if (first_pack + i * kApart < packs) put(r, column + i * kApart * 8, pack[i], square, total);
         }
       }
       if (p.norm_scale != nullptr) {
@@ -161,8 +178,8 @@ struct LinearPacked {
       static_cast<__nv_bfloat16*>(p.y)[at] = __float2bfloat16_rn(v);
   }
 
-  // What a tile's results take beside the sums, asked for before they are there. One row of x: lane g (of each eight)
-  // has rows g, g + 8; else lane 4 g + t, and rows 2 t, 2 t + 1 of x.
+  // What a tile's results take beside the sums, asked for before they are there. One row of x: lane g (of
+  // each eight) has rows g, g + 8; else lane 4 g + t, and rows 2 t, 2 t + 1 of x.
   __device__ int row_of_lane() const { return kOne ? lane % 8 : lane / 4; }
   __device__ int row_of_x(int c) const { return kOne ? 0 : lane % 4 * 2 + c; }
   struct Beside {
@@ -180,7 +197,8 @@ struct LinearPacked {
     }
 #pragma unroll
     for (int i = 0; i < 2 * kColumns; ++i) {
-      if (i < kColumns || !p.pair) b.residual[i] = residual_at(row_of_x(i % kColumns), row + i / kColumns * half);
+      if (i < kColumns || !p.pair)
+        b.residual[i] = residual_at(row_of_x(i % kColumns), row + i / kColumns * half);
     }
     return b;
   }
@@ -255,7 +273,8 @@ struct LinearPacked {
   __device__ void store_partials(int buffer, PackedSums& acc) const {
     float v[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] = is_int4(kKind) || (kKind == PackedKind::nvfp4 && kOne) ? acc[0][i] : acc[0][i] + acc[1][i];
+    for (int i = 0; i < 4; ++i)
+      v[i] = is_int4(kKind) || (kKind == PackedKind::nvfp4 && kOne) ? acc[0][i] : acc[0][i] + acc[1][i];
     if constexpr (!kOne) {
       reinterpret_cast<float4*>(partials(buffer))[warp * 32 + lane] = make_float4(v[0], v[1], v[2], v[3]);
       return;
@@ -275,18 +294,20 @@ struct LinearPacked {
 
   __device__ void consume() const {
     stage_x();
-    // Where this lane's x of each group of 64 columns begins, and by how much it moves per step; lanes that have none
-    // read zeros.
+    // Where this lane's x of each group of 64 columns begins, and by how much it moves per step; lanes that
+    // have none read zeros.
     uint32_t x[2];
     int x_step[2];
 #pragma unroll
     for (int group = 0; group < 2; ++group) {
       const int g = lane / 4, t = lane % 4;
       const bool inside = !kOne ? g < p.m : kKind == PackedKind::nvfp4 ? g == 2 * t + group : g == 0;
-      x[group] = smem_u32(smem + (inside ? p.x_at + (kOne ? 0 : g) * p.x_row_bytes + group * 128 + t * 16 : p.zeros_at));
+      x[group] = smem_u32(
+          smem + (inside ? p.x_at + (kOne ? 0 : g) * p.x_row_bytes + group * 128 + t * 16 : p.zeros_at));
       x_step[group] = inside ? 256 : 0;
     }
-    constexpr int kSums = kSumColumns > 0 ? kPackedColumns / kSumColumns * kSumRows * 4 : 0;  // bytes of a step
+    constexpr int kSums =
+        kSumColumns > 0 ? kPackedColumns / kSumColumns * kSumRows * 4 : 0;  // bytes of a step
     const uint32_t sums = smem_u32(smem + p.sums_at) + (kOne ? 0 : lane % 4 * 8);
     int slot = 0, buffer = 0, s = warp;  // steps go round the warps, across chunks and tiles
     uint32_t phase = 0, buffer_phase = 1;
@@ -325,7 +346,8 @@ struct LinearPacked {
 template <PackedKind kKind, bool kOne>
 __device__ __forceinline__ void linear_packed(const LinearPackedParams& p) {
   extern __shared__ __align__(128) uint8_t smem[];
-  const LinearPacked<kKind, kOne> kernel{p, smem, int(warp_id()), int(lane_id()), int(blockIdx.x), int(gridDim.x)};
+  const LinearPacked<kKind, kOne> kernel{
+      p, smem, int(warp_id()), int(lane_id()), int(blockIdx.x), int(gridDim.x)};
   if (threadIdx.x == kWarps * 32) {
     for (int i = 0; i < p.stages; ++i)
       mbarrier_init(kernel.full(i), 1), mbarrier_init(kernel.empty(i), kWarps);
@@ -347,12 +369,12 @@ __device__ __forceinline__ void linear_packed(const LinearPackedParams& p) {
 }  // namespace
 
 // grid: one block per multiprocessor, or per tile; block: kThreads
-#define FLASHRT_LINEAR_PACKED(kind, rows, one)                                    \
-  extern "C" __global__ void __launch_bounds__(kThreads, 2)                       \
+#define FLASHRT_LINEAR_PACKED(kind, rows, one)                                      \
+  extern "C" __global__ void __launch_bounds__(kThreads, 3)                         \
       linear_packed_##kind##_##rows(const __grid_constant__ LinearPackedParams p) { \
-    linear_packed<PackedKind::kind, one>(p);                                      \
+    linear_packed<PackedKind::kind, one>(p);                                        \
   }
-#define FLASHRT_LINEAR_PACKED_ROWS(kind)   \
+#define FLASHRT_LINEAR_PACKED_ROWS(kind) \
   FLASHRT_LINEAR_PACKED(kind, m1, true)  \
   FLASHRT_LINEAR_PACKED(kind, m8, false)
 FLASHRT_LINEAR_PACKED_ROWS(fp8)
