@@ -172,7 +172,8 @@ nlohmann::json memory_report(const Backend& backend, const LmEngine& engine) {
 void print_memory(const nlohmann::json& memory) {
   const auto mb = [&](const char* name) { return memory[name].get<double>() / 1e6; };
   fmt::print(
-      "device memory {:.1f} MB: driver {:.1f}, weights {:.1f}, cache {:.1f}, activations {:.1f}, workspaces {:.1f}, other "
+      "device memory {:.1f} MB: driver {:.1f}, weights {:.1f}, cache {:.1f}, activations {:.1f}, workspaces "
+      "{:.1f}, other "
       "{:.1f}; {:+.1f} over the timed tokens\n",
       mb("used"), mb("driver"), mb("weights"), mb("cache"), mb("activations"), mb("workspaces"), mb("other"),
       mb("growth"));
@@ -288,8 +289,9 @@ int bench_lm(const NetworkOptions& network, const DeviceOptions& device, const L
       options.prompt, options.prompt + options.tokens, mean, p.p50, p.p99, 1e3 / mean, floor,
       100 * floor / mean);
   print_peers(report.value("peers_ms", nlohmann::json::object()), mean);
-  fmt::print("{} launches per token; weights {:.1f} MB, built in {:.1f} s\n", engine.likeliest_runner().launch_count(),
-             double(backend->weight_bytes()) / 1e6, report["build_ms"].get<double>() / 1e3);
+  fmt::print("{} launches per token; weights {:.1f} MB, built in {:.1f} s\n",
+             engine.likeliest_runner().launch_count(), double(backend->weight_bytes()) / 1e6,
+             report["build_ms"].get<double>() / 1e3);
   if (backend->on_gpu()) print_memory(report["memory"]);
   if (options.lines) print_lines(engine.likeliest_runner());
   return 0;

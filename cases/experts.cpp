@@ -28,11 +28,11 @@ void record(CaseRecorder& c, const Spec& s) {
 
 std::vector<Case> experts_cases() {
   std::vector<Case> cases;
-  for (const Spec& s : {Spec{1, 8, 8, 2, 1}, Spec{1, 12, 6, 3, 2}, Spec{3, 64, 40, 12, 3, false},
-                        Spec{1, 256, 776, 8, 2, true, Activation::geglu}, Spec{2, 512, 768, 128, 8},
-                        Spec{17, 48, 72, 6, 6}, Spec{1, 2048, 768, 16, 8}, Spec{5, 24, 8, 3, 1},
-                        Spec{70, 136, 200, 3, 1, false}, Spec{150, 264, 72, 40, 5, true, Activation::geglu},
-                        Spec{33, 512, 328, 128, 8}}) {
+  for (const Spec& s :
+       {Spec{1, 8, 8, 2, 1}, Spec{1, 12, 6, 3, 2}, Spec{3, 64, 40, 12, 3, false},
+        Spec{1, 256, 776, 8, 2, true, Activation::geglu}, Spec{2, 512, 768, 128, 8}, Spec{17, 48, 72, 6, 6},
+        Spec{1, 2048, 768, 16, 8}, Spec{5, 24, 8, 3, 1}, Spec{70, 136, 200, 3, 1, false},
+        Spec{150, 264, 72, 40, 5, true, Activation::geglu}, Spec{33, 512, 328, 128, 8}}) {
     cases.push_back({.op = "experts",
                      .name = fmt::format("{}x{} hidden {}, {} of {}{}", s.rows, s.width, s.hidden, s.used,
                                          s.experts, s.normalise ? "" : " as they are"),

@@ -196,11 +196,14 @@ void Executor::prepare_launches() {
     launch.handle = find_kernel(launch.kernel.c_str());
     const auto* kernel = reinterpret_cast<const void*>(launch.handle);
     // One carveout for all: a change of it between kernels would drain the multiprocessors.
-    checked(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    checked(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 cudaSharedmemCarveoutMaxShared));
     cudaFuncAttributes present{};
     checked(cudaFuncGetAttributes(&present, kernel));
-    if (int(launch.shared_bytes) > present.maxDynamicSharedSizeBytes) {  // raised only: other launches share the kernel
-      checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(launch.shared_bytes)));
+    if (int(launch.shared_bytes) >
+        present.maxDynamicSharedSizeBytes) {  // raised only: other launches share the kernel
+      checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   int(launch.shared_bytes)));
     }
     if (launch.cluster.x * launch.cluster.y * launch.cluster.z > 8) {
       checked(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
@@ -212,8 +215,8 @@ void Executor::prepare_launches() {
 
 void Executor::upload_inputs() {
   if (plan_.input_bytes == 0) return;
-  checked(cudaMemcpyAsync(arena_->data() + plan_.input_begin, host_in_.get(),
-                          size_t(plan_.input_bytes), cudaMemcpyHostToDevice, stream_));
+  checked(cudaMemcpyAsync(arena_->data() + plan_.input_begin, host_in_.get(), size_t(plan_.input_bytes),
+                          cudaMemcpyHostToDevice, stream_));
 }
 
 void Executor::download_outputs(int slot) {
@@ -295,8 +298,7 @@ cudaError_t Executor::run() noexcept {
 void Executor::begin() {
   if (options_.poison) {
     const size_t begin = size_t(plan_.input_begin + plan_.input_bytes);
-    checked(cudaMemsetAsync(arena_->data() + begin, 0xff, size_t(plan_.arena_bytes) - begin,
-                            stream_));
+    checked(cudaMemsetAsync(arena_->data() + begin, 0xff, size_t(plan_.arena_bytes) - begin, stream_));
   }
   upload_inputs();
   checked(cudaStreamSynchronize(stream_));

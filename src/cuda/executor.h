@@ -19,8 +19,8 @@ struct ExecutorOptions {
   std::map<std::string, std::string> force;  // op → implementation, or "-name,-name" to exclude
   bool poison = false;                       // eager runs fill the arena with NaN first
   bool stage_times = true;                   // record an event at the borders of stages
-  const class Executor* state_of =
-      nullptr;  // share the state of this program, which has the same state tensors and never runs at the same time
+  const class Executor* state_of = nullptr;  // share the state of this program, which has the same state
+                                             // tensors and never runs at the same time
 };
 
 class Executor {
@@ -38,13 +38,14 @@ class Executor {
 
   // One graph launch, then a wait. Returns cudaSuccess or the device's error. No allocation, no lock, no log.
   cudaError_t run() noexcept;
-  // Two runs on their way at once, each with outputs of its own: `start` launches one, with the inputs as the host
-  // wrote them or as the last run left them on the device; `finish` waits for the earlier one, whose outputs
-  // `output` then shows.
+  // Two runs on their way at once, each with outputs of its own: `start` launches one, with the inputs as the
+  // host wrote them or as the last run left them on the device; `finish` waits for the earlier one, whose
+  // outputs `output` then shows.
   void prepare_steps();  // once, before the first start
   cudaError_t start(bool upload) noexcept;
   cudaError_t finish() noexcept;
-  // Line by line without a graph: `begin` uploads the inputs (and poisons the arena), `step` runs one line and waits.
+  // Line by line without a graph: `begin` uploads the inputs (and poisons the arena), `step` runs one line
+  // and waits.
   void begin();
   void step(size_t line);
   // Copies a tensor of the device to `to` (its bytes as stored).

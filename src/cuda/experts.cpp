@@ -179,10 +179,10 @@ void launch_grouped(const Problem& p, std::vector<Launch>& out) {
   const std::string type(name_of(p.in_type(0)));
   out.push_back(Launch::of("experts_route", grid_of(s.rows * 32, kThreads), kThreads, params));
   out.push_back(Launch::of("experts_sort", 1, 1024, params));
-  out.push_back(Launch::of("experts_grouped_gate_up_" + type, dim3(tiles, columns(s.hidden, kExpertColumns / 2)),
+  out.push_back(Launch::of("experts_grouped_gate_up_" + type,
+                           dim3(tiles, columns(s.hidden, kExpertColumns / 2)), kThreads, params, kShared));
+  out.push_back(Launch::of("experts_grouped_down_" + type, dim3(tiles, columns(s.width, kExpertColumns)),
                            kThreads, params, kShared));
-  out.push_back(Launch::of("experts_grouped_down_" + type, dim3(tiles, columns(s.width, kExpertColumns)), kThreads,
-                           params, kShared));
   out.push_back(Launch::of("experts_combine", grid_of(s.rows * s.width / 2), 256, params));
 }
 

@@ -21,7 +21,8 @@ F* find_function(const char* name) {
 struct Functions {
   decltype(&cuMemGetAllocationGranularity) granularity =
       find_function<decltype(cuMemGetAllocationGranularity)>("cuMemGetAllocationGranularity");
-  decltype(&cuMemAddressReserve) reserve = find_function<decltype(cuMemAddressReserve)>("cuMemAddressReserve");
+  decltype(&cuMemAddressReserve) reserve =
+      find_function<decltype(cuMemAddressReserve)>("cuMemAddressReserve");
   decltype(&cuMemAddressFree) free = find_function<decltype(cuMemAddressFree)>("cuMemAddressFree");
   decltype(&cuMemCreate) create = find_function<decltype(cuMemCreate)>("cuMemCreate");
   decltype(&cuMemRelease) release = find_function<decltype(cuMemRelease)>("cuMemRelease");
@@ -43,7 +44,8 @@ void require(CUresult code, const char* what) {
 GrowingMemory::GrowingMemory(int ordinal) {
   kind_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
   kind_.location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = ordinal};
-  require(driver().granularity(&granularity_, &kind_, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED), "memory granularity");
+  require(driver().granularity(&granularity_, &kind_, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED),
+          "memory granularity");
   size_t available = 0, total = 0;
   checked(cudaMemGetInfo(&available, &total));
   reserved_ = (total + granularity_ - 1) / granularity_ * granularity_;
@@ -60,12 +62,13 @@ void GrowingMemory::grow(size_t bytes) {
   if (bytes <= bytes_) return;
   const size_t more = (bytes - bytes_ + granularity_ - 1) / granularity_ * granularity_;
   CUmemGenericAllocationHandle part = 0;
-  const CUresult code = bytes_ + more > reserved_ ? CUDA_ERROR_OUT_OF_MEMORY : driver().create(&part, more, &kind_, 0);
+  const CUresult code =
+      bytes_ + more > reserved_ ? CUDA_ERROR_OUT_OF_MEMORY : driver().create(&part, more, &kind_, 0);
   if (code == CUDA_ERROR_OUT_OF_MEMORY) {
     size_t available = 0, total = 0;
     checked(cudaMemGetInfo(&available, &total));
-    fail("out of device memory: activations need {:.1f} MB more, {:.1f} of {:.1f} MB are free", double(more) / 1e6,
-         double(available) / 1e6, double(total) / 1e6);
+    fail("out of device memory: activations need {:.1f} MB more, {:.1f} of {:.1f} MB are free",
+         double(more) / 1e6, double(available) / 1e6, double(total) / 1e6);
   }
   require(code, "memory for activations");
   parts_.push_back(part);

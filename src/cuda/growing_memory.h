@@ -1,4 +1,5 @@
-// Device memory that grows without moving: programs that run one at a time lay their activations over each other in it.
+// Device memory that grows without moving: programs that run one at a time lay their activations over each
+// other in it.
 #pragma once
 
 #include <cuda.h>

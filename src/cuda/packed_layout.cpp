@@ -57,8 +57,8 @@ void pack_codes(PackedKind kind, int r, const uint8_t* codes, std::byte* step) {
       continue;
     }
     const int a = i / 2 * 2 + upper;
-    const uint32_t bits =
-        kind == PackedKind::nvfp4 ? pack_e2m1(codes[c], i % 2, a) : uint32_t(codes[c]) << (4 * a + 16 * (i % 2));
+    const uint32_t bits = kind == PackedKind::nvfp4 ? pack_e2m1(codes[c], i % 2, a)
+                                                    : uint32_t(codes[c]) << (4 * a + 16 * (i % 2));
     std::byte* at = step + group * 512 + lane * 16 + j * 4;
     uint32_t word;
     std::memcpy(&word, at, 4);

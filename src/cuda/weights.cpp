@@ -24,8 +24,10 @@ std::string identity(const Weight& weight, DType dtype) {
                        int(part.dtype), part.first);
     if (part.factor != nullptr) {  // another program's factor is another vector of the same values
       const auto& values = part.factor->values;
-      const std::string_view bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
-      key += fmt::format(" by {:x}{}", std::hash<std::string_view>{}(bytes), part.factor->centred ? " centred" : "");
+      const std::string_view bytes(reinterpret_cast<const char*>(values.data()),
+                                   values.size() * sizeof(float));
+      key += fmt::format(" by {:x}{}", std::hash<std::string_view>{}(bytes),
+                         part.factor->centred ? " centred" : "");
     }
   }
   return key;
@@ -79,9 +81,10 @@ void WeightStore::send(int64_t items, size_t item_bytes, std::byte* to,
     checked(cudaEventSynchronize(staging.done));
     auto* host = static_cast<std::byte*>(staging.memory.get());
     const int64_t count = std::min(at_once, items - first);
-    parallel_for(count, std::max<int64_t>(1, (1 << 16) / int64_t(item_bytes)), [&](int64_t begin, int64_t end) {
-      fill(first + begin, end - begin, host + size_t(begin) * item_bytes);
-    });
+    parallel_for(count, std::max<int64_t>(1, (1 << 16) / int64_t(item_bytes)),
+                 [&](int64_t begin, int64_t end) {
+                   fill(first + begin, end - begin, host + size_t(begin) * item_bytes);
+                 });
     const size_t bytes = size_t(count) * item_bytes;
     checked(cudaMemcpyAsync(to + size_t(first) * item_bytes, host, bytes, cudaMemcpyHostToDevice, stream_));
     checked(cudaEventRecord(staging.done, stream_));

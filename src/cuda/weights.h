@@ -23,7 +23,8 @@ class WeightStore {
 
   // The device copy of `weight` as `dtype`; uploaded when first asked for.
   void* upload(const Weight& weight, DType dtype);
-  // Memory for what of these is not there yet, in one piece: pieces of their own are rounded up to 2 MiB each.
+  // Memory for what of these is not there yet, in one piece: pieces of their own are rounded up to 2 MiB
+  // each.
   void reserve(std::span<const std::pair<const Weight*, DType>> weights);
   void finish();  // waits for the uploads and frees the staging buffers
   size_t bytes() const { return bytes_; }

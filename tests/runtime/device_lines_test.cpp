@@ -1,5 +1,5 @@
-// Every language model, whatever its weights' format, has an implementation of every line and a place for every weight
-// on every generation of GPUs that the build has device code for; checked without a GPU.
+// Every language model, whatever its weights' format, has an implementation of every line and a place for
+// every weight on every generation of GPUs that the build has device code for; checked without a GPU.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -1,5 +1,6 @@
-// A mixture of experts for many rows of half types: rows are sorted by expert on the device, an expert's rows meet its
-// matrices in tiles of mma.sync (sm_80 and later), and every row adds up its experts' results in the order of its choice.
+// A mixture of experts for many rows of half types: rows are sorted by expert on the device, an expert's rows
+// meet its matrices in tiles of mma.sync (sm_80 and later), and every row adds up its experts' results in the
+// order of its choice.
 #include "cuda/kernels/common/element.cuh"
 #include "cuda/kernels/common/experts_grouped_params.h"
 #include "cuda/kernels/common/mma_tile.cuh"
@@ -23,7 +24,8 @@ __device__ __forceinline__ void keep_larger(float& value, int& index, float othe
 }  // namespace
 
 // A warp per row: its `used` largest logits, the first of equal ones, and their probabilities.
-extern "C" __global__ void __launch_bounds__(128) experts_route(const __grid_constant__ ExpertsGroupedParams p) {
+extern "C" __global__ void __launch_bounds__(128)
+    experts_route(const __grid_constant__ ExpertsGroupedParams p) {
   pdl_launch();
   pdl_wait();
   const int row = int(blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = int(threadIdx.x % 32);
@@ -67,7 +69,8 @@ extern "C" __global__ void __launch_bounds__(128) experts_route(const __grid_con
 }
 
 // One block: places of the slots, expert after expert, and the tiles that hold them.
-extern "C" __global__ void __launch_bounds__(1024) experts_sort(const __grid_constant__ ExpertsGroupedParams p) {
+extern "C" __global__ void __launch_bounds__(1024)
+    experts_sort(const __grid_constant__ ExpertsGroupedParams p) {
   __shared__ int next[kMostExperts], first[kMostExperts + 1], first_tile[kMostExperts + 1];
   const int thread = int(threadIdx.x), slots = p.rows * p.used;
   pdl_launch();
@@ -83,7 +86,8 @@ extern "C" __global__ void __launch_bounds__(1024) experts_sort(const __grid_con
       int places_to = count, tiles_to = needed;
 #pragma unroll
       for (int offset = 1; offset < 32; offset *= 2) {
-        const int a = __shfl_up_sync(0xffffffffu, places_to, offset), b = __shfl_up_sync(0xffffffffu, tiles_to, offset);
+        const int a = __shfl_up_sync(0xffffffffu, places_to, offset),
+                  b = __shfl_up_sync(0xffffffffu, tiles_to, offset);
         if (thread >= offset) places_to += a, tiles_to += b;
       }
       first[e] = places + places_to - count;
@@ -97,11 +101,13 @@ extern "C" __global__ void __launch_bounds__(1024) experts_sort(const __grid_con
   if (thread < kMostExperts) {
     const int count = next[thread], tile = first_tile[thread];
     for (int i = 0; i * kExpertRows < count; ++i) {
-      p.tiles[tile + i] = {thread, first[thread] + i * kExpertRows, min(kExpertRows, count - i * kExpertRows)};
+      p.tiles[tile + i] = {thread, first[thread] + i * kExpertRows,
+                           min(kExpertRows, count - i * kExpertRows)};
     }
     next[thread] = first[thread];
   }
-  for (int i = first_tile[kMostExperts] + thread; i < p.most_tiles; i += int(blockDim.x)) p.tiles[i] = {0, 0, 0};
+  for (int i = first_tile[kMostExperts] + thread; i < p.most_tiles; i += int(blockDim.x))
+    p.tiles[i] = {0, 0, 0};
   __syncthreads();
   for (int slot = thread; slot < slots; slot += int(blockDim.x)) {
     const int place = atomicAdd(&next[p.chosen[slot]], 1);
@@ -123,7 +129,8 @@ __device__ __forceinline__ void grouped_gate_up(const ExpertsGroupedParams& p, u
   const int64_t expert = int64_t(tile.expert) * 2 * p.hidden;
   __shared__ int row_of[kExpertRows];
   if (threadIdx.x < kExpertRows) {
-    row_of[threadIdx.x] = int(threadIdx.x) < tile.count ? p.slots[tile.first + int(threadIdx.x)] / p.used : -1;
+    row_of[threadIdx.x] =
+        int(threadIdx.x) < tile.count ? p.slots[tile.first + int(threadIdx.x)] / p.used : -1;
   }
   __syncthreads();
   typename Tile<T>::Sums sum = {};
@@ -137,7 +144,8 @@ __device__ __forceinline__ void grouped_gate_up(const ExpertsGroupedParams& p, u
   Tile<T>::for_each(sum, [&](int row, int column, const float(&gate)[2], const float(&up)[2]) {
     const int at = column0 + column / 16 * 8 + column % 8;
     if (row >= tile.count || at >= p.hidden) return;
-    store_two(p.hidden_values.data, p.hidden_values.type, size_t(tile.first + row) * p.hidden_values.stride + at,
+    store_two(p.hidden_values.data, p.hidden_values.type,
+              size_t(tile.first + row) * p.hidden_values.stride + at,
               point_function(p.function, gate[0]) * up[0], point_function(p.function, gate[1]) * up[1]);
   });
 }
@@ -155,7 +163,8 @@ __device__ __forceinline__ void grouped_down(const ExpertsGroupedParams& p, uint
   typename Tile<T>::Sums sum = {};
   Tile<T>{ring, p.hidden}.product(
       hidden, p.down, [&](int j) { return j < tile.count ? int64_t(tile.first + j) : int64_t(-1); },
-      [&](int j) { return column0 + j < p.width ? expert + column0 + j : int64_t(-1); }, [] {}, tile.count, sum);
+      [&](int j) { return column0 + j < p.width ? expert + column0 + j : int64_t(-1); }, [] {}, tile.count,
+      sum);
   Tile<T>::for_each(sum, [&](int row, int column, const float(&even)[2], const float(&odd)[2]) {
     if (row >= tile.count) return;
     float* to = p.parts + size_t(tile.first + row) * p.width;
@@ -168,7 +177,8 @@ __device__ __forceinline__ void grouped_down(const ExpertsGroupedParams& p, uint
 }  // namespace
 
 // A thread per two columns of a row.
-extern "C" __global__ void __launch_bounds__(256) experts_combine(const __grid_constant__ ExpertsGroupedParams p) {
+extern "C" __global__ void __launch_bounds__(256)
+    experts_combine(const __grid_constant__ ExpertsGroupedParams p) {
   pdl_launch();
   pdl_wait();
   const int per_row = p.width / 2, index = int(blockIdx.x * blockDim.x + threadIdx.x);

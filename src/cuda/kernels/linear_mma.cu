@@ -16,7 +16,8 @@ __device__ __forceinline__ void linear_mma(const LinearTileParams& p, uint32_t r
   const Tile tile{ring, p.k};
   tile.product(
       p.x, p.w, [&](int j) { return row0 + j < p.m ? row0 + j : -1; },
-      [&](int j) { return weight_row<8>(p, column0, j); }, [] { pdl_wait(); }, p.m - row0 - Tile::warp_row(), sum);
+      [&](int j) { return weight_row<8>(p, column0, j); }, [] { pdl_wait(); }, p.m - row0 - Tile::warp_row(),
+      sum);
   tile.for_each_in_loop(sum, [&](int row, int column, const float(&even)[2], const float(&odd)[2]) {
     if (p.pair) {
       finish_two(p, row0 + row, column0 + column / 16 * 8 + column % 8, even, odd);
@@ -30,11 +31,11 @@ __device__ __forceinline__ void linear_mma(const LinearTileParams& p, uint32_t r
 }  // namespace
 
 // grid: (tiles of x, tiles of w); Columns rows of w are Columns result columns, or Columns/2 of a pair.
-#define FLASHRT_LINEAR_MMA(name, T, rows, columns, warp_rows, warp_columns, stages)                    \
-  extern "C" __global__ void __launch_bounds__(32 * warp_rows * warp_columns)                          \
-      linear_mma_##name##_##rows##x##columns(const __grid_constant__ LinearTileParams p) {             \
-    extern __shared__ __align__(128) unsigned char ring[];                                             \
-    linear_mma<MmaTile<T, rows, columns, warp_rows, warp_columns, stages>>(                            \
+#define FLASHRT_LINEAR_MMA(name, T, rows, columns, warp_rows, warp_columns, stages)                     \
+  extern "C" __global__ void __launch_bounds__(32 * warp_rows * warp_columns)                           \
+      linear_mma_##name##_##rows##x##columns(const __grid_constant__ LinearTileParams p) {              \
+    extern __shared__ __align__(128) unsigned char ring[];                                              \
+    linear_mma<MmaTile<T, rows, columns, warp_rows, warp_columns, stages>>(                             \
         p, smem_u32(ring), int(blockIdx.x) * rows, int(blockIdx.y) * (p.pair ? columns / 2 : columns)); \
   }
 FLASHRT_LINEAR_MMA(bf16, __nv_bfloat16, 128, 128, 2, 4, 3)

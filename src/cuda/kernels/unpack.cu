@@ -1,5 +1,5 @@
-// Packed weights to plain elements, each the product that the format defines, rounded once: a warp per step of a tile, a
-// lane decodes what it would multiply.
+// Packed weights to plain elements, each the product that the format defines, rounded once: a warp per step
+// of a tile, a lane decodes what it would multiply.
 #include "cuda/kernels/common/element.cuh"
 #include "cuda/kernels/common/pdl.cuh"
 #include "cuda/kernels/common/weight_packed.cuh"
@@ -13,7 +13,10 @@ namespace {
 template <int kExponent>
 __device__ __forceinline__ void values_of(uint32_t pair, float (&v)[2]) {
   constexpr float kHalf = 0x1p60f;  // 2^133 is no float
-  constexpr float kRest = kExponent == 133 ? 0x1p73f : kExponent == 129 ? 0x1p69f : kExponent == 126 ? 0x1p66f : 0x1p60f;
+  constexpr float kRest = kExponent == 133   ? 0x1p73f
+                          : kExponent == 129 ? 0x1p69f
+                          : kExponent == 126 ? 0x1p66f
+                                             : 0x1p60f;
   v[0] = __uint_as_float(pair << 16) * kHalf * kRest;
   v[1] = upper_half(pair) * kHalf * kRest;
 }
@@ -44,7 +47,8 @@ struct UnpackGroup {
     if constexpr (is_wide(kKind)) return p.w.row_scale[place];
     if constexpr (is_int4(kKind)) {
       const int q = kKind == PackedKind::int4 ? 0 : (group * 4 + j) / 2;
-      const uint32_t entry = *reinterpret_cast<const uint32_t*>(step + 1024 + q * 64 + (lane / 4 * 2 + upper) * 4);
+      const uint32_t entry =
+          *reinterpret_cast<const uint32_t*>(step + 1024 + q * 64 + (lane / 4 * 2 + upper) * 4);
       zero = upper_half(entry) * (upper ? 0.0625f : 1.f);
       return p.w.bf16_scales ? __uint_as_float(entry << 16) : __half2float(__ushort_as_half(uint16_t(entry)));
     }
@@ -54,7 +58,8 @@ struct UnpackGroup {
   }
 
   // The codes of run j as bf16 pairs: rows g, g + 8 of columns 0 1, then of 2 3.
-  __device__ __forceinline__ void codes(const uint4 (&bits)[is_wide(kKind) ? 2 : 1], int j, uint32_t (&a)[4]) const {
+  __device__ __forceinline__ void codes(const uint4 (&bits)[is_wide(kKind) ? 2 : 1], int j,
+                                        uint32_t (&a)[4]) const {
     if constexpr (is_wide(kKind)) {
       const uint4& four = bits[j / 2];
       const uint32_t words[2] = {j % 2 ? four.z : four.x, j % 2 ? four.w : four.y};
@@ -118,7 +123,8 @@ struct UnpackGroup {
 #pragma unroll
       for (int upper = 0; upper < 2; ++upper) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) runs[upper][j][i] = (v[i / 2 * 2 + upper][i % 2] - zero[upper]) * factor[upper];
+        for (int i = 0; i < 4; ++i)
+          runs[upper][j][i] = (v[i / 2 * 2 + upper][i % 2] - zero[upper]) * factor[upper];
         if constexpr (kKind != PackedKind::nvfp4) store(row + upper * half, column, runs[upper][j]);
       }
     }
@@ -138,8 +144,9 @@ __device__ void unpack(const UnpackParams& p) {
   if (tile >= p.tiles || tile * 8 + lane / 4 >= p.w.n / 2) return;
 #pragma unroll
   for (int group = 0; group < 2; ++group) {
-    UnpackGroup<kKind>{p, p.w.tiles + index * packed_step_bytes(kKind), tile, lane, group,
-                       s * kPackedColumns + group * 64}.run();
+    UnpackGroup<kKind>{
+        p, p.w.tiles + index * packed_step_bytes(kKind), tile, lane, group, s * kPackedColumns + group * 64}
+        .run();
   }
 }
 

@@ -1,12 +1,13 @@
-// Launch parameters of the grouped mixture of experts: many rows, sorted by expert, each expert's weights read once.
+// Launch parameters of the grouped mixture of experts: many rows, sorted by expert, each expert's weights
+// read once.
 #pragma once
 #include "cuda/kernels/common/row_params.h"
 
 namespace flashrt {
 
-constexpr int kExpertRows = 64;         // rows of a tile
-constexpr int kExpertColumns = 128;     // rows of w of a tile
-constexpr int kExpertStages = 4;        // of its ring
+constexpr int kExpertRows = 64;      // rows of a tile
+constexpr int kExpertColumns = 128;  // rows of w of a tile
+constexpr int kExpertStages = 4;     // of its ring
 constexpr int kMostExperts = 256;
 
 // Slot row · used + i is the row's i-th choice; sorted by expert, slots are places.

@@ -1,5 +1,5 @@
-// A tile of x · wᵀ of half types on mma.sync (sm_80 and later): rows of x and of w, wherever they lie, through a ring of
-// asynchronous copies.
+// A tile of x · wᵀ of half types on mma.sync (sm_80 and later): rows of x and of w, wherever they lie,
+// through a ring of asynchronous copies.
 #pragma once
 #include "cuda/kernels/common/element.h"
 #include "cuda/kernels/common/mma_sync.cuh"
@@ -23,7 +23,8 @@ struct MmaTile {
   __device__ static int warp_row() { return int(threadIdx.x / 32) / WarpColumns * kM * 16; }
   __device__ static int warp_column() { return int(threadIdx.x / 32) % WarpColumns * kN * 8; }
 
-  // Rows of a tile lie 128 bytes apart, their 16-byte chunks permuted against bank conflicts: chunk ^ (row & 7).
+  // Rows of a tile lie 128 bytes apart, their 16-byte chunks permuted against bank conflicts: chunk ^ (row &
+  // 7).
 
   // The Count rows of an operand that a tile takes, as this thread copies them.
   template <int Count>
@@ -57,7 +58,8 @@ struct MmaTile {
         const int bytes = max(0, min(16, (k - k0 - chunk * 8) * 2));
 #pragma unroll
         for (int i = 0; i < kEach; ++i) {
-          if (at[i] != kNone) copy_async_16(to + i * kApart * kRowBytes, bytes > 0 ? from + size_t(at[i]) * 8 : data, bytes);
+          if (at[i] != kNone)
+            copy_async_16(to + i * kApart * kRowBytes, bytes > 0 ? from + size_t(at[i]) * 8 : data, bytes);
         }
       }
     }
@@ -65,7 +67,8 @@ struct MmaTile {
   static constexpr uint32_t kNone = 0xffffffffu;
   static_assert(kThreads % 64 == 0);  // so that a thread's rows are permuted alike
 
-  // One stage; of every warp only the first `rows` rows are asked for. What rows of no operand hold is never stored.
+  // One stage; of every warp only the first `rows` rows are asked for. What rows of no operand hold is never
+  // stored.
   __device__ void multiply(uint32_t stage, int rows, Sums& sum) const {
     const int lane = int(threadIdx.x % 32);
     const uint32_t xs = stage + (warp_row() + lane % 16) * kRowBytes;
@@ -88,11 +91,11 @@ struct MmaTile {
     }
   }
 
-  // sum += x · wᵀ. `row_of_x(j)`, `row_of_w(j)`: where row j of the tile lies, −1 for none. `wait` is called once,
-  // before x is read; the first tiles of w are asked for before that.
+  // sum += x · wᵀ. `row_of_x(j)`, `row_of_w(j)`: where row j of the tile lies, −1 for none. `wait` is called
+  // once, before x is read; the first tiles of w are asked for before that.
   template <class RowOfX, class RowOfW, class Wait>
-  __device__ void product(const Source& x, const Source& w, RowOfX row_of_x, RowOfW row_of_w, Wait wait, int rows,
-                          Sums& sum) const {
+  __device__ void product(const Source& x, const Source& w, RowOfX row_of_x, RowOfW row_of_w, Wait wait,
+                          int rows, Sums& sum) const {
     const int steps = (k + kDepth - 1) / kDepth;
     const auto stage = [&](int step) { return smem + step % Stages * kStageBytes; };
     const RowList<Columns> of_w(w, row_of_w);
@@ -121,8 +124,8 @@ struct MmaTile {
     }
   }
 
-  // Calls `use(row, column, even, odd)` for every two neighbouring columns of the tile's result, with those eight columns
-  // on beside them: a pair's gate and up where rows of w alternate by eight.
+  // Calls `use(row, column, even, odd)` for every two neighbouring columns of the tile's result, with those
+  // eight columns on beside them: a pair's gate and up where rows of w alternate by eight.
   template <class Use>
   __device__ static void for_each(const Sums& sum, Use use) {
     const int g = int(threadIdx.x % 32) / 4, t = int(threadIdx.x) % 4;
@@ -146,7 +149,8 @@ struct MmaTile {
   __device__ static void ld_shared_two(uint32_t at, float (&v)[2]) {
     asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v[0]), "=f"(v[1]) : "r"(at) : "memory");
   }
-  // The same by way of shared memory, in a loop: for what is long, and would be fetched as code once per two columns.
+  // The same by way of shared memory, in a loop: for what is long, and would be fetched as code once per two
+  // columns.
   template <class Use>
   __device__ void for_each_in_loop(const Sums& sum, Use use) const {
     constexpr int kStride = Columns + 8;  // f32
@@ -160,7 +164,8 @@ struct MmaTile {
     __syncthreads();
 #pragma unroll 1
     for (int item = int(threadIdx.x); item < Rows * Columns / 4; item += kThreads) {
-      const int row = item / (Columns / 4), four = item % (Columns / 4), column = four / 4 * 16 + four % 4 * 2;
+      const int row = item / (Columns / 4), four = item % (Columns / 4),
+                column = four / 4 * 16 + four % 4 * 2;
       float even[2], odd[2];
       ld_shared_two(smem + (row * kStride + column) * 4, even);
       ld_shared_two(smem + (row * kStride + column + 8) * 4, odd);

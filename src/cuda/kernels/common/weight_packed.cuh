@@ -1,15 +1,15 @@
-// One step of a tile of packed weights, 16 rows × 128 columns, times one row of x or at most 8. Codes become bf16
-// operands of m16n8k16 by masks and shifts alone: their bits stand for numbers that are a power of two too small
-// (integers and small floats are subnormal bf16, which the multiplier takes as they are), and x is that much larger.
-// Zeros and scales of groups are applied to the sums, in f32.
+// One step of a tile of packed weights, 16 rows × 128 columns, times one row of x or at most 8. Codes become
+// bf16 operands of m16n8k16 by masks and shifts alone: their bits stand for numbers that are a power of two
+// too small (integers and small floats are subnormal bf16, which the multiplier takes as they are), and x is
+// that much larger. Zeros and scales of groups are applied to the sums, in f32.
 #pragma once
 #include "cuda/kernels/common/mma_sync.cuh"
 #include "cuda/kernels/common/packed_params.h"
 
 namespace flashrt {
 
-// x is multiplied with 2^64 (exact in bf16), and what a sum is multiplied with makes up for it and for the codes'
-// exponents: 2^120 for E4M3, 2^133 for integers (of rows g + 8 of int4: 2^4 less), 2^126 for E2M1.
+// x is multiplied with 2^64 (exact in bf16), and what a sum is multiplied with makes up for it and for the
+// codes' exponents: 2^120 for E4M3, 2^133 for integers (of rows g + 8 of int4: 2^4 less), 2^126 for E2M1.
 constexpr uint32_t kPackedXFactor = 0x5f805f80u;  // 2^64, twice
 constexpr float kPackedSumFactor = 0x1p-69f;      // Σx · 2^64 · 2^-133, which zeros are multiplied with
 
@@ -65,8 +65,8 @@ __device__ __forceinline__ void decode_e2m1(uint32_t word, uint32_t (&a)[4]) {
   a[3] = and_or(word << 4, 0x81808180u, word >> 4 & 0x00400040u);
 }
 
-// What the sums of row g + 8·upper are multiplied with beside the weight's own scale. Several rows of x meet nvfp4's
-// codes after they took their scale (times 2^117).
+// What the sums of row g + 8·upper are multiplied with beside the weight's own scale. Several rows of x meet
+// nvfp4's codes after they took their scale (times 2^117).
 constexpr float packed_row_factor(PackedKind kind, bool one, int upper) {
   switch (kind) {
     case PackedKind::fp8: return 0x1p56f;
@@ -80,13 +80,13 @@ constexpr int packed_sum_columns(PackedKind kind) {
   return kind == PackedKind::int4 ? 128 : kind == PackedKind::int4_fine ? 32 : 0;
 }
 
-// acc += w · x over one step. One row: lane 4 g + t holds columns 0, 1 of the operation's eight in acc[·][0, 1], and
-// only column 0, in lanes t = 0, is meant; nvfp4: the row's result is the sum over all columns.
+// acc += w · x over one step. One row: lane 4 g + t holds columns 0, 1 of the operation's eight in acc[·][0,
+// 1], and only column 0, in lanes t = 0, is meant; nvfp4: the row's result is the sum over all columns.
 template <PackedKind kKind, bool kOne>
 struct PackedStep {
-  uint32_t step;   // shared addresses: of the step's first byte,
-  uint32_t x[2];   // of this lane's part of x in the first and the second 64 columns, or of zeros,
-  uint32_t sums;   // of Σx of the step's groups, for the first of this lane's rows of x
+  uint32_t step;  // shared addresses: of the step's first byte,
+  uint32_t x[2];  // of this lane's part of x in the first and the second 64 columns, or of zeros,
+  uint32_t sums;  // of Σx of the step's groups, for the first of this lane's rows of x
   int lane;
   bool bf16_scales;
 
@@ -123,7 +123,8 @@ struct PackedStep {
   }
 
   __device__ __forceinline__ float half_scale(uint32_t bits) const {
-    return bf16_scales ? __uint_as_float(bits << 16) : __half2float(__ushort_as_half(uint16_t(bits & 0xffffu)));
+    return bf16_scales ? __uint_as_float(bits << 16)
+                       : __half2float(__ushort_as_half(uint16_t(bits & 0xffffu)));
   }
   // Group q's sums: Σ code · x − zero · Σx, scaled.
   __device__ __forceinline__ void add_group(int q, const PackedSums& part, PackedSums& acc) const {
@@ -172,10 +173,12 @@ struct PackedStep {
   // Lane 4 g + t's scales of block t of each group: row g's, row g + 8's, as bf16 pairs (group 0, group 1).
   __device__ __forceinline__ void load_scales(uint32_t (&scales)[2]) const {
     const uint32_t codes = shared_4(step + 1024 + lane * 4);
-    scales[0] = multiply_bf16x2(codes << 4 & 0x07f007f0u, 0x7b807b80u);  // E4M3's bits are a bf16 2^120 too small
+    scales[0] =
+        multiply_bf16x2(codes << 4 & 0x07f007f0u, 0x7b807b80u);  // E4M3's bits are a bf16 2^120 too small
     scales[1] = multiply_bf16x2(codes >> 4 & 0x07f007f0u, 0x7b807b80u);
   }
-  // One row of x: block t of group q alone is in column 2 t + q of the operation, so that a column's sum has one scale.
+  // One row of x: block t of group q alone is in column 2 t + q of the operation, so that a column's sum has
+  // one scale.
   __device__ __forceinline__ void run_nvfp4_row(PackedSums& acc) const {
     PackedSums part;
 #pragma unroll
