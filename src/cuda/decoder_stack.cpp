@@ -68,7 +68,7 @@ StackLaunch plan_decoder_stack(int rows) {
           .block = 384,
           .shared_bytes = kStages * kStackStageBytes + kStackBoxBytes + kStackRestBytes,
           .stages = kStages,
-          .pace = 1500};  // measured: tune/notes_decoder_stack.md
+          .pace = rows <= 16 ? 1500 : 1750};  // measured: tune/notes_decoder_stack.md
 }
 
 }  // namespace flashrt
