@@ -31,13 +31,17 @@ __device__ __forceinline__ void tma_load_2d(void* dst, const CUtensorMap* map, M
                                             L2Hint hint = L2Hint::normal) {
   tma_load_2d(smem_u32(dst), map, smem_u32(bar), x, y, hint);
 }
-__device__ __forceinline__ void tma_load_3d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+__device__ __forceinline__ void tma_load_3d(uint32_t dst, const CUtensorMap* map, uint32_t bar, int x, int y,
                                             int z, L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
-      " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(smem_u32(dst)),
-      "l"(map), "r"(smem_u32(bar)), "r"(x), "r"(y), "r"(z), "l"(static_cast<uint64_t>(hint))
+      " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(dst),
+      "l"(map), "r"(bar), "r"(x), "r"(y), "r"(z), "l"(static_cast<uint64_t>(hint))
       : "memory");
+}
+__device__ __forceinline__ void tma_load_3d(void* dst, const CUtensorMap* map, Mbarrier* bar, int x, int y,
+                                            int z, L2Hint hint = L2Hint::normal) {
+  tma_load_3d(smem_u32(dst), map, smem_u32(bar), x, y, z, hint);
 }
 
 __device__ __forceinline__ void tma_load_4d(uint32_t dst, const CUtensorMap* map, uint32_t bar, int x, int y,
@@ -117,13 +121,17 @@ __device__ __forceinline__ void tma_store_3d(const CUtensorMap* map, const void*
 }
 
 // Plain byte range; addresses and size are multiples of 16.
-__device__ __forceinline__ void bulk_load(void* dst, const void* src, uint32_t bytes, Mbarrier* bar,
+__device__ __forceinline__ void bulk_load(uint32_t dst, const void* src, uint32_t bytes, uint32_t bar,
                                           L2Hint hint = L2Hint::normal) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
-      "[%3], %4;" ::"r"(smem_u32(dst)),
-      "l"(src), "r"(bytes), "r"(smem_u32(bar)), "l"(static_cast<uint64_t>(hint))
+      "[%3], %4;" ::"r"(dst),
+      "l"(src), "r"(bytes), "r"(bar), "l"(static_cast<uint64_t>(hint))
       : "memory");
+}
+__device__ __forceinline__ void bulk_load(void* dst, const void* src, uint32_t bytes, Mbarrier* bar,
+                                          L2Hint hint = L2Hint::normal) {
+  bulk_load(smem_u32(dst), src, bytes, smem_u32(bar), hint);
 }
 // Own shared memory to that of block `rank` of the cluster, completing on the barrier at `bar`'s offset
 // there.
