@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cuda/decoder_stack.h"
+#include "cuda/token_layers.h"
 #include "ops/attention.h"
 #include "ops/linear.h"
 
@@ -182,6 +183,10 @@ const LayerStack* LayerStacks::at(size_t line) const {
 
 void LayerStacks::build(const Program& program, const Device& device, std::span<void* const> address,
                         const std::map<std::string, std::string>& force, cudaStream_t stream) {
+  if (auto found = build_token_layers(program, device, address, force, memory_)) {
+    device_bytes_ += found->bytes;
+    stacks_.push_back({.first = found->first, .count = found->count, .launch = std::move(found->launch)});
+  }
   const auto rule = force.find("decoder_stack");
   if (rule != force.end() && rule->second == "-persistent") return;
   if (device.sm / 10 != 9 || device.processors < kStackBlocks || device.shared_bytes < 227 * 1024) return;
