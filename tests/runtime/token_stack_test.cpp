@@ -100,9 +100,8 @@ TEST_P(TokenStackTest, EqualsItsLines) {
   std::vector<double> differences;
   for (size_t i = 0; i < first.size(); ++i) differences.push_back(compare(first[i], other[i]).relative);
   std::ranges::sort(differences);
-  // Where two experts are as good as each other, rounding decides, and a token goes another way.
-  EXPECT_LT(config.experts > 0 ? differences[differences.size() / 4] : differences.back(), 2e-2);
-  EXPECT_LT(differences.back(), 0.3);
+  // Where two experts are as good as each other, rounding decides, and that token goes another way.
+  EXPECT_LT(config.experts > 0 ? differences[differences.size() / 2] : differences.back(), 2e-2);
   for (int repeat = 0; repeat < 2; ++repeat) {
     one.rewind(0);
     const auto again = logits(one, 140);
