@@ -524,7 +524,7 @@ constexpr Shape kShapes[] = {
     {"down", 2048, 16384, LinearRows::plain, 8 | 32, false},
     {"v_qkv", 3456, 1152, LinearRows::plain, 1 | 128, true},
     {"v_o", 1152, 1152, LinearRows::plain, 1 | 8 | 32, true},
-    {"v_fc1", 4304, 1152, LinearRows::plain, 1 | 2 | 128, true},
+    {"v_fc1", 4352, 1152, LinearRows::plain, 1 | 2 | 128, true},
     {"v_fc2", 1152, 4304, LinearRows::plain, 1 | 8 | 32, true},
     {"v_patch", 1152, 592, LinearRows::plain, 1 | 8 | 32, true},
     {"v_head", 2048, 1152, LinearRows::plain, 1 | 128, true},

@@ -162,9 +162,9 @@ bool fits_linear_stream(const Problem& p) {
   const auto a = p.line.attrs<LinearAttrs>();
   const Shape x = p.in(kX), w = p.in(kW);
   if (p.has(kStatistics) || makes_sums(p)) return false;
-  if (!generation_90(p) || !all_bf16(p) || x.rows > kStreamRows || x.cols != w.cols || w.cols % 8 != 0 ||
-      w.rows % 8 != 0)
+  if (!generation_90(p) || !all_bf16(p) || x.rows > kStreamRows || x.cols != w.cols || w.rows % 8 != 0)
     return false;
+  if (w.cols % 8 != 0 || p.in_stride(kW) != w.cols) return false;  // it takes the matrix as one run of rows
   for (int i : {kBias, kGate, kNormScale, kNormShift}) {
     if (!is_f32_vector(p, size_t(i))) return false;
   }

@@ -36,7 +36,7 @@ double estimate(const LinearProblem& a, const LinearTactic& t, int sms) {
   const double block = std::max({t.rows * t.tokens / 32.0, shared, 330.0 /* latency */}) *
                        (row_tiles == 2 ? 1.07 : 1);  // three or four stages only
   const double epilogue = (900 + t.tokens * row_tiles * (a.rows == LinearRows::pair ? 10 : 6)) / t.split;
-  const double exchange = 6000 * (t.split - 1);  // fits the measured splits 2, 3, 4 of 768 × 1152 × 4304
+  const double exchange = 3500 * (t.split - 1);  // fits the measured splits 2 and 3 of 512 × 1152 × 4352
   return rounds * (blocks * block + epilogue) + exchange + 3500;
 }
 
@@ -185,11 +185,17 @@ LinearLaunch plan_linear(const LinearProblem& a, const LinearParams& epilogue, c
   const bool plain = a.rows == LinearRows::plain, heads = a.rows == LinearRows::heads;
   // Without query heads nothing is written through the maps of the output.
   const int columns = plain ? a.n : heads ? std::max(1, p.query_heads) * p.head_dim : a.n / 2;
-  p.out_chunk = matrix_map(p.out, a.m, columns, p.out_stride, LinearTile::kChunkTokens, plain ? 64 : 32);
-  p.out_tail = p.out_chunk;
-  if (const int left = tactic.tokens % LinearTile::kChunkTokens)
-    p.out_tail = matrix_map(p.out, a.m, columns, p.out_stride, left, plain ? 64 : 32);
-  p.out_group = matrix_map(p.out, a.m, columns, p.out_stride, 8, plain ? 64 : 32);
+  const auto out_map = [&](int tokens) {
+    return matrix_map(p.out, a.m, columns, p.out_stride, tokens, plain ? 64 : 32);
+  };
+  int chunk = tile.chunk_tokens(), tail = tactic.tokens % chunk;
+  if (tile.buffers() == 1 && p.split > 1) {
+    chunk = 8 * p.split_groups;
+    tail = tactic.tokens % chunk;
+  }
+  p.out_chunk = out_map(chunk);
+  p.out_tail = tail > 0 ? out_map(tail) : p.out_chunk;
+  p.out_group = out_map(8);
   if (heads) {  // rows of the caches: more than any position, the kernel stays within m
     p.key_group = matrix_map(p.keys, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);
     p.value_group = matrix_map(p.values, 1 << 24, p.kv_heads * p.head_dim, p.kv_stride, 8, 32);

@@ -12,7 +12,7 @@ namespace flashrt {
 namespace {
 
 template <class C>
-using Output = LinearOutput<typename C::T, C::kRows, LinearTile::kChunkTokens>;
+using Output = LinearOutput<typename C::T, C::kRows, C::kTile.chunk_tokens(), C::kBuffers == 1>;
 
 // One warpgroup (64 · kRowTiles rows of every tile) from the ring to global memory.
 template <class C>
@@ -193,7 +193,7 @@ struct Consumer {
     constexpr int kFirst = C::kChunkGroups * kChunk;
     constexpr int kCount = C::kGroups - kFirst < C::kChunkGroups ? C::kGroups - kFirst : C::kChunkGroups;
     const int begin = max(first - kFirst, 0), end = min(last - kFirst, kCount);
-    const uint32_t buffer = s.staging(warpgroup, number & 1);
+    const uint32_t buffer = s.staging(warpgroup, number & (C::kBuffers - 1));
     const auto each = [&](auto step) {
 #pragma unroll
       for (int g = 0; g < kCount; ++g) step(g, values + 4 * (kFirst + g));
@@ -224,8 +224,8 @@ struct Consumer {
         ldmatrix_x2_trans(out.matrix_row(buffer, g), pairs);
         out.add_residual(v, pairs);
       });
-    } else if (number > 1) {
-      if (chief) bulk_wait_read<1>();  // the store of chunk number − 2 has read the buffer
+    } else if (number >= C::kBuffers) {
+      if (chief) bulk_wait_read<C::kBuffers - 1>();  // the store before has read the buffer
       sync();
     }
     each([&](int g, float* v) {
@@ -251,19 +251,19 @@ struct Consumer {
     const bool second = number >= chunks;
     const int group = (first / kChunk + number - (second ? chunks : 0)) * kChunk;
     const Out out(p, LinearSteps(0u), row0 + (second ? 64 : 0), token0);
-    out.fetch_residual(s.staging(warpgroup, number & 1), group * 8, max(first - group, 0),
+    out.fetch_residual(s.staging(warpgroup, number & (C::kBuffers - 1)), group * 8, max(first - group, 0),
                        min(last - group, kChunk));
   }
   __device__ __forceinline__ void finish(const Out& out, int i, int row0, Angles& angles) {
     const auto chunk = [&]<int kIndex>() {
       constexpr int kChunk = C::kChunkGroups;
       if constexpr (kIndex * kChunk < C::kGroups) {
-        if (kIndex * kChunk + kChunk <= first || kIndex * kChunk >= last) return;
+        if (kIndex * kChunk + kChunk <= first || kIndex * kChunk >= last || first >= last) return;
         const int number = i * chunks + kIndex - first / kChunk;
         finish_chunk<kIndex>(out, acc[i], number, angles);
-        if (steps.has(LinearSteps::residual) && number + 2 < C::kRowTiles * chunks) {
+        if (steps.has(LinearSteps::residual) && number + C::kBuffers < C::kRowTiles * chunks) {
           claim_staging();
-          fetch_residual(row0, out.token0, number + 2);
+          fetch_residual(row0, out.token0, number + C::kBuffers);
         }
       }
     };
@@ -289,7 +289,7 @@ struct Consumer {
       claim_staging();
       if (C::kRows == LinearRows::plain && steps.has(LinearSteps::residual)) {
         fetch_residual(row0, token0, 0);
-        fetch_residual(row0, token0, 1);
+        if (C::kBuffers > 1) fetch_residual(row0, token0, 1);
       }
     });
     if (p.split > 1) reduce_split();
@@ -332,32 +332,32 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
   const LinearShared<C> s(shared_memory);
   const LinearPlace at(p);
   const int warp = warp_id();
-  constexpr int kProducerWarp = 4 * C::kWarpgroups, kEveryone = 10;
-  // The barriers of the ring are ready: each role passes here when it has computed what it can. Blocks that
-  // only share a k range meet again when they exchange their sums, and never after.
+  constexpr int kProducerWarp = 4 * C::kWarpgroups;
+  // Found by all before the one barrier of the block: it takes as long as what the others do there.
+  Consumer<C> consumer(p, s, at, warp >> 2);
+  if (warp == kProducerWarp && elect_one()) {
+    tma_prefetch_descriptor(&p.weights);
+    linear_init_barriers<C>(p, s, at);
+  } else if (warp == kProducerWarp + 1 && elect_one()) {
+    tma_prefetch_descriptor(&p.tokens);
+  } else if (warp == 0 && elect_one()) {
+    tma_prefetch_descriptor(&p.out_chunk);
+  }
+  __syncwarp();
+  // The barriers of the ring are ready. Blocks that only share a k range meet again when they exchange their
+  // sums, and never after.
   const bool multicasts = at.rows * at.tokens > 1;
-  const auto together = [&] {
-    __syncwarp();
-    if (p.split > 1 || multicasts) cluster_arrive();
-    if (multicasts)
-      cluster_wait();
-    else
-      named_barrier_sync(kEveryone, C::kTile.threads());
-  };
+  if (multicasts || p.split > 1) cluster_arrive();
+  if (multicasts)
+    cluster_wait();
+  else
+    __syncthreads();
   if (warp >= kProducerWarp) {
-    const bool leader = elect_one();
-    if (warp == kProducerWarp && leader) {
-      tma_prefetch_descriptor(&p.weights);
-      linear_init_barriers<C>(p, s, at);
-    } else if (warp == kProducerWarp + 1 && leader) {
-      tma_prefetch_descriptor(&p.tokens);
-    }
-    together();
     if constexpr (C::kMovesRegisters) register_decrease<C::kProducerRegisters>();
     if (warp == kProducerWarp) {
-      if (leader) LinearWeights<C>(p, s, at).run();
+      if (elect_one()) LinearWeights<C>(p, s, at).run();
     } else if (pdl_wait(); warp == kProducerWarp + 1) {
-      if (leader) LinearTokens<C>(p, s, at).run();
+      if (elect_one()) LinearTokens<C>(p, s, at).run();
     } else {
       const int thread = (threadIdx.x & 127) - 64;
       if (p.row_stats) LinearScales<C>(p, s, at, thread).run();
@@ -365,9 +365,6 @@ __device__ __forceinline__ void linear(const LinearParams& p) {
     }
     __syncwarp();
   } else {
-    if (warp == 0 && elect_one()) tma_prefetch_descriptor(&p.out_chunk);
-    Consumer<C> consumer(p, s, at, warp >> 2);
-    together();
     if constexpr (C::kMovesRegisters) register_increase<C::kConsumerRegisters>();
     consumer.run();
   }

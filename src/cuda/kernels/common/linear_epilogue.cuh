@@ -65,7 +65,7 @@ struct LinearSteps {
 // One warpgroup's view of one 64-row accumulator tile. A staged chunk is one tile of 128-byte rows (64
 // features of a token) or, paired, tiles of 64-byte rows (32 features of one half), swizzled as the tensor
 // maps of the output say.
-template <class T, LinearRows kRows, int kChunkTokens>
+template <class T, LinearRows kRows, int kChunkTokens, bool kOneChunk>
 struct LinearOutput {
   static constexpr bool kPaired = kRows != LinearRows::plain;
   static constexpr int kPitch = kPaired ? 64 : 128;
@@ -214,6 +214,9 @@ struct LinearOutput {
         const CUtensorMap* map = kv < p.kv_heads ? &p.key_group : &p.value_group;
         for (int g = begin; g < end && row + 8 * g + 8 <= p.m; ++g)
           tma_store_2d(map, tile + g * 8 * kPitch, x, position + row + 8 * g);
+      } else if (kOneChunk && p.split > 1) {
+        const CUtensorMap* share = end - begin == p.split_groups ? &p.out_chunk : &p.out_tail;
+        tma_store_2d(share, tile + begin * 8 * kPitch, x, row + 8 * begin);
       } else if (begin == 0 && end == groups) {
         tma_store_2d(kTail ? &p.out_tail : &p.out_chunk, tile, x, row);
       } else {
@@ -237,38 +240,40 @@ struct LinearOutput {
   // A thread has both sums of 8 columns of four tokens; lanes trade them until each has one sum of 64
   // columns.
   __device__ __forceinline__ void statistics(uint32_t buffer, int chunk_token, int begin, int end) const {
-    static_assert(kChunkTokens == 64);
-    const int vector = thread & 7, slot = column >> 6, first = thread >> 3;
+    const int vector = thread & 7, slot = column >> 6;
     const bool counts = column + 8 * vector < p.n;
-    uint4 bits[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) bits[i] = ld_shared_16(unit(buffer, first + 16 * i, vector));
-    float sums[8];  // of tokens first, first + 16, …: Σ, Σ²
+    for (int part = 0; part < kChunkTokens; part += 64) {
+      if (part >= 8 * end || part + 64 <= 8 * begin) continue;
+      uint4 bits[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float v[8];
-      unpack8<T>(bits[i], v);
-      float sum = 0.f, squares = 0.f;
+      for (int i = 0; i < 4; ++i) bits[i] = ld_shared_16(unit(buffer, part + (thread >> 3) + 16 * i, vector));
+      float sums[8];  // Σ, Σ² of every sixteenth token
 #pragma unroll
-      for (int j = 0; j < 8; j += 2) {
-        sum += v[j] + v[j + 1];
-        squares += __fmaf_rn(v[j], v[j], v[j + 1] * v[j + 1]);
+      for (int i = 0; i < 4; ++i) {
+        float v[8], sum = 0.f, squares = 0.f;
+        unpack8<T>(bits[i], v);
+#pragma unroll
+        for (int j = 0; j < 8; j += 2) {
+          sum += v[j] + v[j + 1];
+          squares += __fmaf_rn(v[j], v[j], v[j + 1] * v[j + 1]);
+        }
+        sums[2 * i] = counts ? sum : 0.f;
+        sums[2 * i + 1] = counts ? squares : 0.f;
       }
-      sums[2 * i] = counts ? sum : 0.f;
-      sums[2 * i + 1] = counts ? squares : 0.f;
-    }
 #pragma unroll
-    for (int half = 4; half > 0; half /= 2) {
-      const bool upper = (vector & half) != 0;
+      for (int half = 4; half > 0; half /= 2) {
+        const bool upper = (vector & half) != 0;
 #pragma unroll
-      for (int j = 0; j < half; ++j) {
-        const float given = __shfl_xor_sync(0xffffffffu, upper ? sums[j] : sums[j + half], half);
-        sums[j] = (upper ? sums[j + half] : sums[j]) + given;
+        for (int j = 0; j < half; ++j) {
+          const float given = __shfl_xor_sync(0xffffffffu, upper ? sums[j] : sums[j + half], half);
+          sums[j] = (upper ? sums[j + half] : sums[j]) + given;
+        }
       }
+      const int t = part + (thread >> 3) + 16 * (vector >> 1), r = token0 + chunk_token + t;
+      if (r < p.m && t >= 8 * begin && t < 8 * end && slot < p.out_stat_slots)
+        p.out_stats[(static_cast<int64_t>(slot) * p.m + r) * 2 + (vector & 1)] = sums[0];
     }
-    const int t = first + 16 * (vector >> 1), r = token0 + chunk_token + t;
-    if (r < p.m && t >= 8 * begin && t < 8 * end && slot < p.out_stat_slots)
-      p.out_stats[(static_cast<int64_t>(slot) * p.m + r) * 2 + (vector & 1)] = sums[0];
   }
 };
 

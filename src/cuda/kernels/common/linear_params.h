@@ -21,7 +21,7 @@ enum class LinearRows : int { plain, pair, heads };
 // memory: staging of the epilogue, scales of the tokens and barriers, then the ring of k blocks.
 struct LinearTile {
   int warpgroups, row_tiles, tokens;
-  static constexpr int kMaxStages = 12, kChunkTokens = 64;  // tokens that the epilogue stages at once
+  static constexpr int kMaxStages = 12;
   constexpr int rows() const { return 64 * warpgroups * row_tiles; }
   constexpr int threads() const { return 128 * (warpgroups + 1); }
   constexpr int residents() const {
@@ -31,7 +31,11 @@ struct LinearTile {
   // product.
   constexpr int depth() const { return rows() == 64 ? 2 : 1; }
   constexpr int stage_bytes() const { return (rows() + tokens) * 128 * depth(); }
-  constexpr int staging_bytes() const { return warpgroups * 2 * kChunkTokens * 128; }
+  // The epilogue stages so many tokens at once, per warpgroup in one buffer for all of a small tile or in
+  // two.
+  constexpr int chunk_tokens() const { return tokens > 64 && tokens <= 128 ? 128 : 64; }
+  constexpr int buffers() const { return tokens <= 128 ? 1 : 2; }
+  constexpr int staging_bytes() const { return warpgroups * buffers() * chunk_tokens() * 128; }
   constexpr int fixed_bytes() const { return staging_bytes() + (tokens * 4 + 256 + 1023) / 1024 * 1024; }
   constexpr int stages(int resident) const {  // of `resident` blocks on one SM
     const int fit = (233472 / resident - 1024 - fixed_bytes()) / stage_bytes();
@@ -88,8 +92,8 @@ struct LinearParams {
 
   CUtensorMap weights;  // [n][k]; pair, heads: [groups][2][8][k]
   CUtensorMap tokens;   // [m][k]
-  // Of `out`: boxes of LinearTile::kChunkTokens, of the tokens left over by such chunks, and of 8 rows; 64
-  // columns, paired 32.
+  // Of `out`: boxes of LinearTile::chunk_tokens, of the tokens left over by such chunks, and of 8 rows; 64
+  // columns, paired 32. Where a split shares a tile of one chunk: boxes of a whole share and of the last one.
   CUtensorMap out_chunk, out_tail, out_group;
   CUtensorMap key_group, value_group;
 };

@@ -14,7 +14,7 @@ struct LinearConfig {
   static_assert(kTile.rows() == kTileRows);
   static constexpr int kWarpgroups = kTile.warpgroups, kRowTiles = kTile.row_tiles, kTokens = kTokens_;
   static constexpr int kGroups = kTokens / 8, kDepth = kTile.depth(), kStageBytes = kTile.stage_bytes();
-  static constexpr int kChunkGroups = LinearTile::kChunkTokens / 8;
+  static constexpr int kChunkGroups = kTile.chunk_tokens() / 8, kBuffers = kTile.buffers();
   // Together all that the block gets at launch: 168 per thread for two warpgroups, 128 for three. One
   // warpgroup keeps what the compiler gave it: at most 128, so that two blocks fit on an SM.
   static constexpr bool kMovesRegisters = kWarpgroups > 1;
@@ -34,7 +34,7 @@ struct LinearShared {
     base = __shfl_sync(0xffffffffu, found, 0);
   }
   __device__ uint32_t staging(int warpgroup, int buffer) const {
-    return base + (warpgroup * 2 + buffer) * LinearTile::kChunkTokens * 128;
+    return base + (warpgroup * C::kBuffers + buffer) * C::kChunkGroups * 1024;
   }
   __device__ uint32_t scales() const { return base + C::kTile.staging_bytes(); }
   __device__ uint32_t barrier(int i) const { return scales() + C::kTokens * 4 + 8 * i; }
