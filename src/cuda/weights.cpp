@@ -35,10 +35,7 @@ std::string identity(const Weight& weight, DType dtype) {
 
 void convert_row(const Weight::Part& part, int64_t row, int64_t cols, DType dtype, std::byte* to) {
   if (part.packed != nullptr || part.factor != nullptr) {  // computed with as plain elements
-    thread_local std::vector<float> values;
-    values.resize(size_t(cols));
-    read_weight_row({.shape = {part.rows, cols}, .parts = {part}}, row, values.data());
-    for (int64_t c = 0; c < cols; ++c) store_float(to, dtype, size_t(c), values[size_t(c)]);
+    store_weight_row({.shape = {part.rows, cols}, .parts = {part}}, row, dtype, to);
     return;
   }
   const std::byte* from = part.data + size_t(row * part.stride) * size_of(part.dtype);

@@ -2,6 +2,7 @@
 #include "tape/reference.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -65,6 +66,47 @@ void read_weight_row(const Weight& weight, int64_t row, float* out) {
     return;
   }
   check(false, "a row of the weight");
+}
+
+// Half-type elements `out` of the values of a centred row. Values up to 0.6 units from their element move first, then
+// up to 0.8 and 1, each only if that brings the sum nearer to 0.
+static void keep_centred(std::span<const float> values, DType dtype, uint16_t* out) {
+  const auto at = [&](size_t i) { return double(load_float(out, dtype, i)); };
+  double sum = 0, size = 0;
+  for (size_t i = 0; i < values.size(); ++i) sum += at(i), size += std::abs(at(i));
+  const double enough = size / double(values.size()) * 0x1p-12;
+  for (const double most : {0.6, 0.8, 1.0}) {
+    for (size_t i = 0; i < values.size() && std::abs(sum) > enough; ++i) {
+      const uint16_t before = out[i];
+      if ((before & 0x7fff) == 0) continue;
+      const double value = at(i);
+      out[i] = uint16_t(before + ((value > 0) == (sum > 0) ? -1 : 1));  // towards the sum's other side
+      const double after = at(i), unit = std::abs(after - value);
+      const bool nearer = std::abs(sum + after - value) < std::abs(sum);
+      if (nearer && std::abs(after - double(values[i])) <= most * unit)
+        sum += after - value;
+      else
+        out[i] = before;
+    }
+  }
+}
+
+static bool row_is_centred(const Weight& weight, int64_t row) {
+  for (const Weight::Part& part : weight.parts) {
+    if (row < part.rows) return part.factor != nullptr && part.factor->centred;
+    row -= part.rows;
+  }
+  return false;
+}
+
+void store_weight_row(const Weight& weight, int64_t row, DType dtype, void* out) {
+  const size_t count = size_t(weight.shape.cols);
+  thread_local std::vector<float> values;
+  values.resize(count);
+  read_weight_row(weight, row, values.data());
+  for (size_t i = 0; i < count; ++i) store_float(out, dtype, i, values[i]);
+  const bool half = dtype == DType::bf16 || dtype == DType::f16;
+  if (half && row_is_centred(weight, row)) keep_centred(values, dtype, static_cast<uint16_t*>(out));
 }
 
 std::vector<float> weight_values(const Weight& weight) {

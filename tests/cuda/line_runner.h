@@ -97,11 +97,15 @@ class LineRunner {
       if (t.kind == Kind::weight) operands_[id] = weight_values(*t.weight);
       if (t.kind == Kind::constant) operands_[id] = *t.values;
       if (!operands_[id].empty()) {
-        const int64_t stride = int64_t(memory.size() / size_of(t.dtype)) / t.shape.rows;
+        const size_t stride = memory.size() / size_t(t.shape.rows);
         std::ranges::fill(memory, std::byte{0});
-        for (int64_t i = 0; i < t.shape.size(); ++i) {
-          store_float(memory.data(), t.dtype, size_t(i / t.shape.cols * stride + i % t.shape.cols),
-                      operands_[id][size_t(i)]);
+        for (int64_t r = 0; r < t.shape.rows; ++r) {
+          std::byte* row = memory.data() + size_t(r) * stride;
+          if (t.kind == Kind::weight)
+            store_weight_row(*t.weight, r, t.dtype, row);
+          else
+            for (int64_t c = 0; c < t.shape.cols; ++c)
+              store_float(row, t.dtype, size_t(c), operands_[id][size_t(r * t.shape.cols + c)]);
         }
       }
       if (t.kind == Kind::buffer || t.kind == Kind::state) fill_normal(memory, t.dtype, id, 1, 0);
