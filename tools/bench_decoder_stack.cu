@@ -129,6 +129,8 @@ __global__ void between(bf16* x) {
     x[blockIdx.x * 1024 + i] = bf16(float(x[blockIdx.x * 1024 + i]) * rsqrtf(sum / 1024 + 1e-6f));
 }
 
+constexpr int kSteps = 10;
+
 struct Model {
   int rows, position, lead, layers, capacity;
   std::vector<bf16*> qkv, out, gate_up, down, keys, values;
@@ -200,8 +202,20 @@ Model make(int rows, int position, int lead, int layers) {
   CHECK(cudaMemcpy(m.at, &position, 4, cudaMemcpyHostToDevice));
   CHECK(cudaMalloc(&m.stack_layers, layers * sizeof(StackLayer)));
   CHECK(cudaMemcpy(m.stack_layers, maps.data(), layers * sizeof(StackLayer), cudaMemcpyHostToDevice));
-  CHECK(cudaMalloc(&m.vectors, layers * sizeof(StackVectors)));
-  CHECK(cudaMemcpy(m.vectors, vectors.data(), layers * sizeof(StackVectors), cudaMemcpyHostToDevice));
+  // A step's vectors lie elsewhere than the last one's, as a policy's do: by the time they are read, they are not in L2.
+  for (int i = layers; i < kSteps * layers; ++i) {
+    const auto copy = [](const float* from, size_t n) {
+      float* to;
+      CHECK(cudaMalloc(&to, n * 4));
+      CHECK(cudaMemcpy(to, from, n * 4, cudaMemcpyDeviceToDevice));
+      return to;
+    };
+    const StackVectors v = vectors[i - layers];
+    vectors.push_back({copy(v.scale1, 1024), copy(v.scale2, 1024), copy(v.bias1, 2560), copy(v.bias2, 8192),
+                       copy(v.gate1, 1024), copy(v.gate2, 1024)});
+  }
+  CHECK(cudaMalloc(&m.vectors, vectors.size() * sizeof(StackVectors)));
+  CHECK(cudaMemcpy(m.vectors, vectors.data(), vectors.size() * sizeof(StackVectors), cudaMemcpyHostToDevice));
   const StackExchange at = stack_exchange(rows);
   CHECK(cudaMalloc(&m.exchange, at.bytes));
   CHECK(cudaMemset(m.exchange, 0, at.bytes));
@@ -230,8 +244,10 @@ Model make(int rows, int position, int lead, int layers) {
   return m;
 }
 
-void run(Model& m, cudaStream_t s, bool cooperative) {
-  void* args[] = {&m.params};
+void run(Model& m, cudaStream_t s, bool cooperative, int step = 0) {
+  DecoderStackParams params = m.params;
+  params.vectors += step * m.layers;
+  void* args[] = {&params};
   enqueue(kernel_of(m.rows), m.launch.grid, m.launch.block, m.launch.shared_bytes, args, s, cooperative);
 }
 
@@ -313,11 +329,11 @@ void time(int rows, int position, bool cooperative, int stages, int pace = 0) {
   cudaGraph_t graph;
   cudaGraphExec_t exec;
   CHECK(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal));
-  for (int step = 0; step < 10; ++step) {
+  for (int step = 0; step < kSteps; ++step) {
     bf16* x = m.x;
     void* args[] = {&x};
     enqueue((const void*)between, rows, 256, 0, args, s, false);
-    run(m, s, cooperative);
+    run(m, s, cooperative, step);
   }
   CHECK(cudaStreamEndCapture(s, &graph));
   CHECK(cudaGraphInstantiate(&exec, graph, 0));

@@ -169,6 +169,7 @@ struct Stack : StackRole, StackRing, SumTrade {
   __device__ __forceinline__ void watch() {
     const int row = thread - kWorkers - 32, first = row - lane;
     if (first >= p.rows) return;
+    if (first == 0) bring_biases(0), bring_columns(0);
     pdl_wait();
     rounds = __ldcg(reinterpret_cast<const uint32_t*>(at(p.at.rounds))) + 1;
 #pragma unroll 1
@@ -177,11 +178,30 @@ struct Stack : StackRole, StackRing, SumTrade {
       // The next layer's vectors come along.
       const bool brings = first == 0 && layer + 1 < p.layer_count;
       float4 columns[2];
-      if (brings) load_columns(columns, lane, layer + 1);
+      if (brings) load_columns(columns, lane, layer + 1), bring_biases(layer + 1);
       statistics(row, p.at.squares[1][layer & 1], [&] {
         if (brings) store_columns(columns, lane, layer + 1);
       });
     }
+  }
+  // A step's vectors were last read a step ago, 35 MB of weights a layer before this one: into L2, or what needs them
+  // would wait for memory.
+  __device__ __forceinline__ static void bring(const float* from) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+  }
+  __device__ __forceinline__ void bring_biases(int of) const {
+    const float *qkv = shared->biases[of][0], *gate_up = shared->biases[of][1];
+    if (gate_up != nullptr && lane < 8)
+      bring(gate_up + (lane >> 2) * kStackMlp + block * 32 + (lane & 3) * 8);
+    if (qkv != nullptr && has_qkv() && lane >= 8 && lane < 12)
+      bring(qkv + qkv_head() * kStackHeadDim + (lane >> 1 & 1) * (kStackHeadDim / 2) + (qkv_tile() & 7) * 16 +
+            (lane & 1) * 8);
+  }
+  __device__ __forceinline__ void bring_columns(int of) const {
+    const StackVectors &v = p.vectors[of], &next = p.vectors[min(of + 1, p.layer_count - 1)];
+#pragma unroll
+    for (const float* from : {v.scale1, v.gate1, v.scale2, v.gate2, next.scale1})
+      if (from != nullptr && lane < 8) bring(from + tile() * 64 + lane * 8);
   }
   template <class F>
   __device__ __forceinline__ void statistics(int row, size_t squares, F&& meanwhile) {
