@@ -62,8 +62,7 @@ int run(const Options& o) {
     if (equals == item.npos && names.size() >= slots.size()) {
       fail("--image: more images than the robot's {} cameras", slots.size());
     }
-    names.push_back(equals != item.npos ? item.substr(0, equals)
-                    : slots[names.size()].key);
+    names.push_back(equals != item.npos ? item.substr(0, equals) : slots[names.size()].key);
     pictures.push_back(read_image(path));
   }
   std::vector<CameraImage> cameras;

@@ -24,7 +24,7 @@ class CaseRecorder {
   // Inputs: of the program's type, or as said.
   Tensor normal(Shape shape, float scale = 1, float mean = 0);
   Tensor normal_of(DType dtype, Shape shape, float scale = 1, float mean = 0);
-  Tensor integers(Shape shape, int32_t low, int32_t high);                 // i32 in [low, high]
+  Tensor integers(Shape shape, int32_t low, int32_t high);  // i32 in [low, high]
   Tensor integers(Shape shape, std::vector<int32_t> values);
   Tensor integer(int32_t value);                                           // i32 [1, 1]
   Tensor bytes(Shape shape);                                               // u8

@@ -202,7 +202,8 @@ Model make(int rows, int position, int lead, int layers) {
   CHECK(cudaMemcpy(m.at, &position, 4, cudaMemcpyHostToDevice));
   CHECK(cudaMalloc(&m.stack_layers, layers * sizeof(StackLayer)));
   CHECK(cudaMemcpy(m.stack_layers, maps.data(), layers * sizeof(StackLayer), cudaMemcpyHostToDevice));
-  // A step's vectors lie elsewhere than the last one's, as a policy's do: by the time they are read, they are not in L2.
+  // A step's vectors lie elsewhere than the last one's, as a policy's do: by the time they are read, they are
+  // not in L2.
   for (int i = layers; i < kSteps * layers; ++i) {
     const auto copy = [](const float* from, size_t n) {
       float* to;

@@ -1,8 +1,10 @@
-// Checks and times the linears of packed weights on the device: each against the CPU's values, then a chain of dependent
-// launches over matrices that no cache holds.
+// Checks and times the linears of packed weights on the device: each against the CPU's values, then a chain
+// of dependent launches over matrices that no cache holds.
 //
-//   g++ -std=c++20 -O2 -I src -I $CUDA/include tools/bench_packed.cpp src/cuda/{packed_layout,linear_packed}.cpp
-//     src/quant/packed.cpp src/tape/{program,reference,plan}.cpp src/ops/{linear,matmul,…}.cpp src/base/threads.cpp -lfmt -lcudart_static …
+//   g++ -std=c++20 -O2 -I src -I $CUDA/include tools/bench_packed.cpp
+//   src/cuda/{packed_layout,linear_packed}.cpp
+//     src/quant/packed.cpp src/tape/{program,reference,plan}.cpp src/ops/{linear,matmul,…}.cpp
+//     src/base/threads.cpp -lfmt -lcudart_static …
 //   bench_packed FATBIN [check | time]
 #include <cuda_runtime_api.h>
 #include <fmt/core.h>
@@ -35,8 +37,8 @@ cudaKernel_t kernel_of(const std::string& name) {
   cudaKernel_t& kernel = known[name];
   if (kernel == nullptr) {
     checked(cudaLibraryGetKernel(&kernel, g_library, name.c_str()));
-    checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 226 * 1024));
+    checked(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, 226 * 1024));
   }
   return kernel;
 }
@@ -44,7 +46,8 @@ cudaKernel_t kernel_of(const std::string& name) {
 void launch(const cuda::Launch& l, cudaStream_t stream) {
   cudaLaunchAttribute attribute{.id = cudaLaunchAttributeProgrammaticStreamSerialization};
   attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{.gridDim = l.grid, .blockDim = l.block, .dynamicSmemBytes = l.shared_bytes, .stream = stream};
+  cudaLaunchConfig_t config{
+      .gridDim = l.grid, .blockDim = l.block, .dynamicSmemBytes = l.shared_bytes, .stream = stream};
   config.attrs = &attribute, config.numAttrs = 1;
   void* arguments[] = {const_cast<std::byte*>(l.params.data())};
   checked(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel_of(l.kernel)), arguments));
@@ -83,17 +86,24 @@ struct Bench {
 
   Bench(Shape4 shape, quant::Format format, const std::vector<float>& values) : s(shape) {
     const auto packed = std::make_shared<const quant::Packed>(quant::encode(
-        format, s.n, s.k, [&](int64_t r, float* out) { std::copy_n(values.begin() + r * s.k, s.k, out); }, "w"));
+        format, s.n, s.k, [&](int64_t r, float* out) { std::copy_n(values.begin() + r * s.k, s.k, out); },
+        "w"));
     weight = {.name = "w", .shape = {s.n, s.k}};
-    weight.parts = {{.data = packed->codes, .dtype = DType::u8, .rows = s.n, .stride = packed->code_stride, .packed = packed}};
+    weight.parts = {{.data = packed->codes,
+                     .dtype = DType::u8,
+                     .rows = s.n,
+                     .stride = packed->code_stride,
+                     .packed = packed}};
     const int64_t width = s.pair ? s.n / 2 : s.n;
     std::vector<Tensor> in(kLinearOperands);
     in[kX] = program.input("x", {s.m, s.k}, DType::bf16);
     in[kW] = program.weight(weight);
     x = normals(s.m * s.k, 1, 1);
-    if (s.residual) in[kResidual] = program.input("r", {s.m, width}, DType::bf16), residual = normals(s.m * width, 2, 1);
+    if (s.residual)
+      in[kResidual] = program.input("r", {s.m, width}, DType::bf16), residual = normals(s.m * width, 2, 1);
     if (s.bias) bias = normals(s.n, 3, 1), in[kBias] = program.constant("b", {1, s.n}, bias);
-    if (s.norm) norm_scale = normals(s.k, 4, 0.2f), in[kNormScale] = program.constant("s", {1, s.k}, norm_scale);
+    if (s.norm)
+      norm_scale = normals(s.k, 4, 0.2f), in[kNormScale] = program.constant("s", {1, s.k}, norm_scale);
     const LinearAttrs attrs{.norm = {.kind = s.norm ? NormKind::rms : NormKind::none},
                             .activation = s.pair ? Activation::swiglu : Activation::none};
     program.record(kLinearOp, in, {program.temp({s.m, width}, DType::bf16)}, attrs, At{});
@@ -124,7 +134,8 @@ struct Bench {
 
   cuda::Launch made(void* memory) {
     address[size_t(program.lines[0].in[kW])] = memory;
-    const cuda::Problem problem{.program = program, .line = program.lines[0], .device = device, .address = address};
+    const cuda::Problem problem{
+        .program = program, .line = program.lines[0], .device = device, .address = address};
     std::vector<cuda::Launch> launches;
     if (!cuda::fits_linear_packed(problem)) return {};
     cuda::launch_linear_packed(problem, launches);
@@ -140,7 +151,8 @@ struct Bench {
     checked(cudaDeviceSynchronize());
     const int64_t width = s.pair ? s.n / 2 : s.n;
     std::vector<uint16_t> got(size_t(s.m * width));
-    checked(cudaMemcpy(got.data(), address[size_t(program.lines[0].out[0])], got.size() * 2, cudaMemcpyDeviceToHost));
+    checked(cudaMemcpy(got.data(), address[size_t(program.lines[0].out[0])], got.size() * 2,
+                       cudaMemcpyDeviceToHost));
     checked(cudaFree(memory));
     std::vector<float> w(size_t(s.n * s.k)), want(got.size());
     quant::decode(*weight.parts[0].packed, 0, s.n, w.data());
@@ -155,7 +167,8 @@ struct Bench {
       const auto product = [&](int64_t row) {
         double sum = 0;
         for (int64_t c = 0; c < s.k; ++c) {
-          sum += w[size_t(row * s.k + c)] * double(x[size_t(r * s.k + c)]) * (s.norm ? 1. + norm_scale[size_t(c)] : 1.);
+          sum += w[size_t(row * s.k + c)] * double(x[size_t(r * s.k + c)]) *
+                 (s.norm ? 1. + norm_scale[size_t(c)] : 1.);
         }
         return sum * rstd + (s.bias ? bias[size_t(row)] : 0);
       };
@@ -170,7 +183,8 @@ struct Bench {
     const double rms = std::sqrt(squares / double(want.size()));
     double worst = 0;
     for (size_t i = 0; i < want.size(); ++i) {
-      const double e = std::abs(bf16_to_f32(got[i]) - want[i]) / std::max<double>(std::abs(want[i]), rms) * 256;
+      const double e =
+          std::abs(bf16_to_f32(got[i]) - want[i]) / std::max<double>(std::abs(want[i]), rms) * 256;
       worst = std::isfinite(e) ? std::max(worst, e) : 1e9;
     }
     return worst;
@@ -211,19 +225,22 @@ struct Bench {
   }
 };
 
-constexpr quant::Format kFormats[] = {quant::Format::fp8, quant::Format::int8, quant::Format::int4, quant::Format::nvfp4};
+constexpr quant::Format kFormats[] = {quant::Format::fp8, quant::Format::int8, quant::Format::int4,
+                                      quant::Format::nvfp4};
 
 int run_check() {
   int bad = 0;
   for (const quant::Format f : kFormats) {
-    for (const Shape4& s : {Shape4{1, 16, 128}, Shape4{1, 64, 1024}, Shape4{3, 38, 272}, Shape4{8, 96, 1024}, Shape4{1, 2304, 256, false, false, true},
-                            Shape4{5, 130, 208, false, false, false, true}, Shape4{1, 4096, 1152, true, true}, Shape4{7, 72, 640, false, true, true, true},
-                            Shape4{6, 44, 11008, true, true}}) {
+    for (const Shape4& s : {Shape4{1, 16, 128}, Shape4{1, 64, 1024}, Shape4{3, 38, 272}, Shape4{8, 96, 1024},
+                            Shape4{1, 2304, 256, false, false, true},
+                            Shape4{5, 130, 208, false, false, false, true}, Shape4{1, 4096, 1152, true, true},
+                            Shape4{7, 72, 640, false, true, true, true}, Shape4{6, 44, 11008, true, true}}) {
       Bench bench(s, f, normals(s.n * s.k, 7, 1 / std::sqrt(float(s.k))));
       const double error = bench.check(), bar = s.norm ? 6 : 2;
       bad += error > bar;
-      fmt::print("{:<6} {:>2} x {:>5} x {:>5}{}{}{}{}  {:.3f} units {}\n", quant::name_of(f), s.m, s.n, s.k, s.pair ? " pair" : "",
-                 s.norm ? " norm" : "", s.residual ? " residual" : "", s.bias ? " bias" : "", error, error > bar ? "FAILED" : "ok");
+      fmt::print("{:<6} {:>2} x {:>5} x {:>5}{}{}{}{}  {:.3f} units {}\n", quant::name_of(f), s.m, s.n, s.k,
+                 s.pair ? " pair" : "", s.norm ? " norm" : "", s.residual ? " residual" : "",
+                 s.bias ? " bias" : "", error, error > bar ? "FAILED" : "ok");
       std::fflush(stdout);
     }
   }
@@ -232,7 +249,8 @@ int run_check() {
 }
 
 void run_time(bool quick) {
-  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{4096, 4096}, {22016, 4096}, {4096, 11008}, {12288, 4096}}) {
+  for (const auto& [n, k] :
+       {std::pair<int64_t, int64_t>{4096, 4096}, {22016, 4096}, {4096, 11008}, {12288, 4096}}) {
     if (quick && n == 12288) continue;
     const std::vector<float> values = normals(n * k, 7, 0.02f);
     for (const quant::Format f : kFormats) {
@@ -241,8 +259,8 @@ void run_time(bool quick) {
         if (m > 1 && (n != 22016 || quick)) continue;
         Bench bench({.m = m, .n = n, .k = k, .norm = k == 4096 && m == 1}, f, values);
         const double us = bench.time(), rate = double(bench.bytes) / us / 1e6;
-        fmt::print("{:<6} {} x {:>5} x {:>5}  {:7.2f} us  {:.3f} TB/s  {:5.1f} %\n", quant::name_of(f), m, n, k, us, rate,
-                   rate / 4.6 * 100);
+        fmt::print("{:<6} {} x {:>5} x {:>5}  {:7.2f} us  {:.3f} TB/s  {:5.1f} %\n", quant::name_of(f), m, n,
+                   k, us, rate, rate / 4.6 * 100);
         std::fflush(stdout);
       }
     }

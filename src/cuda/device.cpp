@@ -103,8 +103,8 @@ Probe probe(int ordinal) {
             fmt::format("{} is sm_{}; FlashRT needs sm_80 (Ampere) or later", prop.name, device.sm)};
   }
   checked(cudaSetDevice(ordinal));
-  // No kernel calls itself or what is not known: by default the driver keeps 1 KB of stack for every thread there can be,
-  // 208 MB on an H200.
+  // No kernel calls itself or what is not known: by default the driver keeps 1 KB of stack for every thread
+  // there can be, 208 MB on an H200.
   checked(cudaDeviceSetLimit(cudaLimitStackSize, 256));
   return {device, ""};
 }
@@ -143,7 +143,8 @@ decltype(&cuTensorMapEncodeTiled) tensor_map_function() {
   static const auto function = [] {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult found{};
-    checked(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
+    checked(
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
     if (entry == nullptr) fail_device("the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
   }();
@@ -171,7 +172,8 @@ void launch(const Launch& launch, cudaStream_t stream) {
                                   .stream = stream,
                                   .attrs = attributes,
                                   .numAttrs = count};
-  void* args[] = {const_cast<std::byte*>(launch.params.data()), const_cast<std::byte*>(launch.more_params.data())};
+  void* args[] = {const_cast<std::byte*>(launch.params.data()),
+                  const_cast<std::byte*>(launch.more_params.data())};
   const cudaError_t code = cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(launch.handle), args);
   if (code != cudaSuccess) {
     cudaGetLastError();

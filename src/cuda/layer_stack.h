@@ -1,6 +1,6 @@
-// Stretches of decoder layers that run as one persistent launch instead of five launches a layer: of many rows
-// (kernels/decoder_stack_sm90.cu), or of one token (token_layers.h). The launches of the lines stay: they are the oracle,
-// the profile and the fallback.
+// Stretches of decoder layers that run as one persistent launch instead of five launches a layer: of many
+// rows (kernels/decoder_stack_sm90.cu), or of one token (token_layers.h). The launches of the lines stay:
+// they are the oracle, the profile and the fallback.
 #pragma once
 
 #include <map>

@@ -78,8 +78,9 @@ void launch_simt(const Problem& p, std::vector<Launch>& out) {
 }
 
 constexpr Implementation kTable[] = {
-    {"gemv_sm90", fits_linear_gemv, launch_linear_gemv},   // one row: weights stream past it
-    {"packed", fits_linear_packed, launch_linear_packed},  // sm_90, up to 8 rows: codes decoded as they stream
+    {"gemv_sm90", fits_linear_gemv, launch_linear_gemv},  // one row: weights stream past it
+    {"packed", fits_linear_packed,
+     launch_linear_packed},  // sm_90, up to 8 rows: codes decoded as they stream
     {"stream", fits_linear_stream, launch_linear_stream},  // sm_90, up to 64 rows: weights at memory speed
     {"wgmma", fits_linear_wgmma, launch_linear_wgmma},     // sm_90, hundreds of rows
     {"gemv", fits_gemv, launch_gemv},

@@ -123,7 +123,8 @@ bool fits_linear_gemv(const Problem& p) {
   const Kind kind = p.program.info(p.program.root(p.line.in[kW])).kind;
   if (p.device.sm / 10 != 9 || !same_half(p) || x.rows > 4 || x.cols < w.cols || w.rows % 2 != 0)
     return false;
-  if (!packed(p.in_stride(kX), p.in_stride(kW)) || a.rope.head_dim > 0 || p.line.out.size() != 1) return false;
+  if (!packed(p.in_stride(kX), p.in_stride(kW)) || a.rope.head_dim > 0 || p.line.out.size() != 1)
+    return false;
   for (size_t i = kVCache + 1; i < p.line.in.size(); ++i) {
     if (p.has(i)) return false;
   }

@@ -88,7 +88,8 @@ StreamTactic stream_tactic(const Problem& p, const LinearStreamParams& s) {
   if (const TunedRow* row =
           find_tuned(p.device.name, "linear", "stream", kStreamVariants[int(s.epilogue)], shape)) {
     const auto& t = row->tactic;
-    return {.rows = t[0], .row_groups = t[1], .splits = t[2], .clusters = t[3], .stages = t[4], .trigger = t[5]};
+    return {
+        .rows = t[0], .row_groups = t[1], .splits = t[2], .clusters = t[3], .stages = t[4], .trigger = t[5]};
   }
   return choose_stream_tactic(s, p.device.processors);
 }

@@ -9,8 +9,8 @@
 
 namespace flashrt::cuda {
 
-// One row: which implementation's tactic was fastest for a problem. `shape` and `tactic` mean what the op and the
-// implementation say; columns are separated by tabs, numbers by commas.
+// One row: which implementation's tactic was fastest for a problem. `shape` and `tactic` mean what the op and
+// the implementation say; columns are separated by tabs, numbers by commas.
 struct TunedRow {
   std::string_view op, implementation, variant;
   std::array<int64_t, 4> shape{};
@@ -19,13 +19,14 @@ struct TunedRow {
   bool operator==(const TunedRow&) const = default;
 };
 
-// Of the device's rows for this op, implementation and variant that agree in shape[1..], the one whose shape[0] (rows
-// of activations) is nearest, within a sixteenth; null when there is none. `device` is the name the driver gives, as "NVIDIA H200".
+// Of the device's rows for this op, implementation and variant that agree in shape[1..], the one whose
+// shape[0] (rows of activations) is nearest, within a sixteenth; null when there is none. `device` is the
+// name the driver gives, as "NVIDIA H200".
 const TunedRow* find_tuned(std::string_view device, std::string_view op, std::string_view implementation,
                            std::string_view variant, std::span<const int64_t> shape);
 
-// Rows under trial: found before the table's for exactly their problem, by programs built from now on. For `tune`,
-// which times a program with one choice after another; not thread-safe.
+// Rows under trial: found before the table's for exactly their problem, by programs built from now on. For
+// `tune`, which times a program with one choice after another; not thread-safe.
 std::vector<TunedRow>& trial_rows();
 
 // All rows that a build embeds for the device.

@@ -257,7 +257,8 @@ void Pi0::record() {
     action_time_ = w_.columns("action_time_mlp_in.weight", {n, 2 * n}, 0, n);
     time_out_ = w_.matrix("action_time_mlp_out.weight", {n, n}),
     time_out_bias_ = w_.vector("action_time_mlp_out.bias", n);
-    state_token = linear(state, w_.matrix("state_proj.weight", {n, c_.state_dim}), w_.vector("state_proj.bias", n));
+    state_token =
+        linear(state, w_.matrix("state_proj.weight", {n, c_.state_dim}), w_.vector("state_proj.bias", n));
   }
   std::vector<DecoderLayer> layers;
   for (int64_t i = 0; i < expert.layers; ++i) {

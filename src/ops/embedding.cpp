@@ -26,7 +26,8 @@ std::string describe(const Line& line) { return fmt::format("scale={}", line.att
 
 }  // namespace
 
-const OpDef kEmbeddingOp{.name = "embedding", .reference = reference, .describe = describe, .streamed = 1u << 1};
+const OpDef kEmbeddingOp{
+    .name = "embedding", .reference = reference, .describe = describe, .streamed = 1u << 1};
 
 Tensor embedding(Tensor ids, Tensor table, float scale, At at) {
   require(ids.dtype() == DType::i32 && ids.rows() == 1, at, "embedding: ids must be i32 [1, n]");

@@ -8,7 +8,8 @@
 namespace flashrt {
 
 // y[r, j] = Σ_c x[r, c] · w[j, c] for the matrix `w` as stored, accumulated in f32. x is [rows, x_stride] and
-// may be wider than w; y is [rows, w.shape.rows]. With `rounded` bf16 or f16, w is rounded to that type first.
+// may be wider than w; y is [rows, w.shape.rows]. With `rounded` bf16 or f16, w is rounded to that type
+// first.
 void matmul_transposed(const float* x, int64_t rows, int64_t x_stride, const Weight& w, DType rounded,
                        float* y);
 

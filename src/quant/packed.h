@@ -48,10 +48,10 @@ struct Packed {
   int64_t groups() const { return group > 0 ? (cols + group - 1) / group : 0; }
   float scale(int64_t row, int64_t g) const;
   int zero(int64_t row, int64_t g) const;
-  int code(int64_t row, int64_t col) const;  // the stored bits
+  int code(int64_t row, int64_t col) const;          // the stored bits
   void read_codes(int64_t row, uint8_t* out) const;  // of a row, one per byte; int8 always plus 128
   bool regular() const;  // one scale per row of bytes, or groups in order whose scales are half types
-  size_t bytes(int64_t of_rows) const;       // codes, scales and zeros of so many rows
+  size_t bytes(int64_t of_rows) const;  // codes, scales and zeros of so many rows
 };
 
 // Rows [row, row + count) as f32 values, [count, cols]: each one product of f32 numbers, rounded once.

@@ -30,7 +30,9 @@ class Backend {
   std::string name() const { return name_; }  // "cpu, 2 threads" or "NVIDIA H200"
   size_t weight_bytes() const;                // on the GPU; 0 on the CPU, where the mapped file is read
   size_t device_used_bytes() const;           // of the GPU's memory, by all that runs on it; 0 on the CPU
-  size_t idle_bytes() const { return idle_bytes_; }  // the same before anything was built: what the driver takes
+  size_t idle_bytes() const {
+    return idle_bytes_;
+  }  // the same before anything was built: what the driver takes
 
  private:
   friend class Runner;

@@ -121,7 +121,8 @@ Runner& PolicyEngine::runner(const PolicyShape& shape) {
   std::unique_ptr<Runner>& slot =
       runners_[{shape.views, shape.text_tokens, shape.horizon, shape.steps, int64_t(shape.image)}];
   if (!slot) {
-    auto program = std::make_unique<Program>(options_.fuse_for != nullptr ? options_.fuse_for->compute() : backend_->compute());
+    auto program = std::make_unique<Program>(options_.fuse_for != nullptr ? options_.fuse_for->compute()
+                                                                          : backend_->compute());
     record_pi0(*program, config_, weights_, shape);
     slot = std::make_unique<Runner>(backend_, std::move(program), options_);
   }

@@ -42,7 +42,8 @@ void hand_over(Program& program) {
     const int root = program.root(in);
     const TensorInfo &from = program.info(root), &to = program.info(out);
     if (program.root(out) != out || from.kind != Kind::temp || life[size_t(root)].last != int(i)) continue;
-    if (program.info(in).bytes() != from.bytes() || from.shape != to.shape || from.dtype != to.dtype) continue;
+    if (program.info(in).bytes() != from.bytes() || from.shape != to.shape || from.dtype != to.dtype)
+      continue;
     if (std::ranges::count_if(line.in, [&](int id) { return id >= 0 && program.root(id) == root; }) != 1)
       continue;
     if (life[size_t(out)].last == int(program.lines.size())) continue;  // outputs have a region of their own

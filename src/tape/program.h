@@ -20,8 +20,8 @@ class Program;
 struct Line;
 class RefCall;
 
-// Bytes moved (each operand once), those of them that are weights or constants, and floating-point operations of one
-// line; feeds profile and bench.
+// Bytes moved (each operand once), those of them that are weights or constants, and floating-point operations
+// of one line; feeds profile and bench.
 struct Cost {
   double bytes = 0, weight_bytes = 0, flops = 0;
 };
@@ -32,7 +32,7 @@ struct OpDef {
   void (*reference)(RefCall&);
   double (*flops)(const Program&, const Line&) = nullptr;  // null: counted as zero
   std::string (*describe)(const Line&) = nullptr;          // the attributes, for dumps
-  int in_place = -1;  // output 0 may take over the memory of this input when the input dies here
+  int in_place = -1;      // output 0 may take over the memory of this input when the input dies here
   uint32_t streamed = 0;  // a bit per operand: a matrix that the CPU definition reads in its stored format
 };
 

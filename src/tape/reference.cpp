@@ -68,8 +68,8 @@ void read_weight_row(const Weight& weight, int64_t row, float* out) {
   check(false, "a row of the weight");
 }
 
-// Half-type elements `out` of the values of a centred row. Values up to 0.6 units from their element move first, then
-// up to 0.8 and 1, each only if that brings the sum nearer to 0.
+// Half-type elements `out` of the values of a centred row. Values up to 0.6 units from their element move
+// first, then up to 0.8 and 1, each only if that brings the sum nearer to 0.
 static void keep_centred(std::span<const float> values, DType dtype, uint16_t* out) {
   const auto at = [&](size_t i) { return double(load_float(out, dtype, i)); };
   double sum = 0, size = 0;

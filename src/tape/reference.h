@@ -77,8 +77,9 @@ size_t scratch_floats(const Program& program, const Line& line);
 
 // One row of a weight as f32 values.
 void read_weight_row(const Weight& weight, int64_t row, float* out);
-// One row of a weight as elements of `dtype`, each rounded to the nearest. Where rows are centred, their sum must
-// stay 0, or a mean in the input would show: some of the values nearest to a tie are then rounded the other way.
+// One row of a weight as elements of `dtype`, each rounded to the nearest. Where rows are centred, their sum
+// must stay 0, or a mean in the input would show: some of the values nearest to a tie are then rounded the
+// other way.
 void store_weight_row(const Weight& weight, int64_t row, DType dtype, void* out);
 // All of a weight as f32 values, row-major (used for vectors and small tables).
 std::vector<float> weight_values(const Weight& weight);

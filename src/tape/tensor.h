@@ -38,8 +38,9 @@ struct Tensor {
 // A matrix of the checkpoint: parts stacked along rows (q over k over v), or a column range of one part.
 // Nothing is copied; the parts point into the mapped file. A vector is [1, n].
 struct Weight {
-  // What a norm's weight leaves to the matrix behind it: column c is multiplied by values[c]; then, when `centred`,
-  // every row's mean over its columns is subtracted, so that a constant added to the input adds nothing.
+  // What a norm's weight leaves to the matrix behind it: column c is multiplied by values[c]; then, when
+  // `centred`, every row's mean over its columns is subtracted, so that a constant added to the input adds
+  // nothing.
   struct ColumnFactor {
     std::vector<float> values;
     bool centred = false;
@@ -49,18 +50,18 @@ struct Weight {
     const std::byte* data = nullptr;  // row 0, column 0 of the part
     DType dtype = DType::f32;
     int64_t rows = 0;
-    int64_t stride = 0;  // elements between rows
-    std::shared_ptr<const quant::Packed> packed;  // else plain elements; then data are its codes
-    int64_t first = 0;                            // the row of `packed` where the part begins
-    std::shared_ptr<const ColumnFactor> factor;   // what is stored times this is meant; null: as stored
+    int64_t stride = 0;                            // elements between rows
+    std::shared_ptr<const quant::Packed> packed;   // else plain elements; then data are its codes
+    int64_t first = 0;                             // the row of `packed` where the part begins
+    std::shared_ptr<const ColumnFactor> factor;    // what is stored times this is meant; null: as stored
     Part slice(int64_t begin, int64_t end) const;  // rows [begin, end) of the part
   };
   std::string name;
   Shape shape;
   std::vector<Part> parts;
 
-  // The packed format, when every part has the same one, stored regularly. Else values are computed with as plain
-  // elements of the program's type.
+  // The packed format, when every part has the same one, stored regularly. Else values are computed with as
+  // plain elements of the program's type.
   std::optional<quant::Format> format() const;
   size_t packed_bytes() const;  // of the packed parts
 };

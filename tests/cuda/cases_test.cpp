@@ -19,10 +19,11 @@ std::vector<const Case*> tested_cases() {
   return cases;
 }
 
-// What only fusion makes may be refused: the pass then leaves the lines apart. Packed weights may be, where a line
-// unpacks them first.
+// What only fusion makes may be refused: the pass then leaves the lines apart. Packed weights may be, where a
+// line unpacks them first.
 bool may_be_refused(const Program& program, const Line& line) {
-  if (line.op == &kLinearOp && program.info(line.in[kW]).dtype == DType::u8) return program.compute() != DType::bf16;
+  if (line.op == &kLinearOp && program.info(line.in[kW]).dtype == DType::u8)
+    return program.compute() != DType::bf16;
   if (line.op == &kFlowStepOp || line.op == &kAttentionStepOp) return true;
   if (line.op != &kLinearOp) return false;
   const auto attrs = line.attrs<LinearAttrs>();

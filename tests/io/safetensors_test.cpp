@@ -55,12 +55,12 @@ TEST(Safetensors, ReadsTheEmptyFile) {
 }
 
 TEST(Safetensors, ReadsTensorsAndMetadata) {
-  const std::string bytes = file_bytes(
-      R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[24,28]},"__metadata__":{"format":"pt"},)"
-      R"("attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]},)"
-      R"("e":{"dtype":"F32","shape":[0,7],"data_offsets":[28,28]}, )"
-      R"("s":{"dtype":"U8","shape":[],"data_offsets":[28,29]}}  )",
-      29);
+  const std::string bytes =
+      file_bytes(R"({"b":{"dtype":"BF16","shape":[2],"data_offsets":[24,28]},"__metadata__":{"format":"pt"},)"
+                 R"("attn.0":{"dtype":"F32","shape":[1,2,3],"data_offsets":[0,24]},)"
+                 R"("e":{"dtype":"F32","shape":[0,7],"data_offsets":[28,28]}, )"
+                 R"("s":{"dtype":"U8","shape":[],"data_offsets":[28,29]}}  )",
+                 29);
   const SafetensorsFile file = parse(bytes);
   ASSERT_EQ(file.tensors().size(), 4u);
   EXPECT_EQ(file.tensors()[0].name, "attn.0");  // by offset

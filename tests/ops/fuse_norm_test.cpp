@@ -137,8 +137,8 @@ TEST(CarryNorm, WhereItMustNot) {
   }));
 }
 
-// What a device stores of a centred row still sums to 0, and no value is further than one unit from what it should
-// be.
+// What a device stores of a centred row still sums to 0, and no value is further than one unit from what it
+// should be.
 TEST(CarryNorm, CentredRowsStayCentred) {
   constexpr int64_t kColumns = 1152;
   Program p(DType::f32);
@@ -146,8 +146,7 @@ TEST(CarryNorm, CentredRowsStayCentred) {
   Weight weight = *p.info(c.matrix(4, kColumns, 0.02f).id).weight;
   std::vector<float> factor(kColumns);
   for (int64_t i = 0; i < kColumns; ++i) factor[size_t(i)] = 0.7f + 0.001f * float(i);
-  for (auto& part : weight.parts)
-    part.factor = std::make_shared<const Weight::ColumnFactor>(factor, true);
+  for (auto& part : weight.parts) part.factor = std::make_shared<const Weight::ColumnFactor>(factor, true);
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (int64_t r = 0; r < 4; ++r) {
       std::vector<float> want(kColumns);
@@ -161,7 +160,8 @@ TEST(CarryNorm, CentredRowsStayCentred) {
         const double value = load_float(got.data(), dtype, i);
         sum += value, rounded += load_float(nearest.data(), dtype, i);
         moved += nearest[i] != got[i];
-        EXPECT_LE(std::abs(value - want[i]), (dtype == DType::bf16 ? 0x1p-7 : 0x1p-10) * std::abs(want[i]) + 1e-7);
+        EXPECT_LE(std::abs(value - want[i]),
+                  (dtype == DType::bf16 ? 0x1p-7 : 0x1p-10) * std::abs(want[i]) + 1e-7);
       }
       EXPECT_LT(std::abs(sum), 1e-5);
       EXPECT_GT(std::abs(rounded), 1e-5) << "this row needed nothing";

@@ -45,8 +45,8 @@ std::vector<Case> cases() {
   all.push_back({"all_experts", config_of(256, 64, 4, 2, 64)});
   LmConfig& experts = all.back().config;
   experts.family = "qwen3_moe", experts.qk_norm = true, experts.experts = experts.experts_used = 8;
-  // Where two experts are as good as each other, rounding decides. One layer: its keys do not depend on its experts,
-  // so a token that goes another way changes no other.
+  // Where two experts are as good as each other, rounding decides. One layer: its keys do not depend on its
+  // experts, so a token that goes another way changes no other.
   all.push_back({"chosen_experts", experts});
   LmConfig& chosen = all.back().config;
   chosen.experts = 16, chosen.experts_used = 4, chosen.layers = 1;

@@ -1,4 +1,5 @@
-// Many tabletop worlds at once for training: expert data from all cores, and closed-loop rollouts with expert labels.
+// Many tabletop worlds at once for training: expert data from all cores, and closed-loop rollouts with expert
+// labels.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -33,18 +34,21 @@ struct Worlds {
   int image_size, horizon, threads;
 };
 
-void copy_text(const std::string& from, char* to, int bytes) { std::snprintf(to, size_t(bytes), "%s", from.c_str()); }
+void copy_text(const std::string& from, char* to, int bytes) {
+  std::snprintf(to, size_t(bytes), "%s", from.c_str());
+}
 
 }  // namespace
 
 extern "C" {
 
-// Expert episodes first_seed, first_seed + 1, … into shared buffers, in no fixed order: images u8 [frames, 2, size, size,
-// 3], states f32 [frames, 4], actions f32 [frames, horizon, 4], episode i32 [frames] (index from 0), prompts [episodes,
-// prompt_bytes]. Episodes that do not fit into max_frames are dropped. Returns the number of frames.
-int batch_record(uint64_t first_seed, int episodes, int threads, int image_size, int horizon, int stride, float noise,
-                 int max_frames, uint8_t* images, float* states, float* actions, int32_t* episode, char* prompts,
-                 int prompt_bytes) {
+// Expert episodes first_seed, first_seed + 1, … into shared buffers, in no fixed order: images u8 [frames, 2,
+// size, size, 3], states f32 [frames, 4], actions f32 [frames, horizon, 4], episode i32 [frames] (index from
+// 0), prompts [episodes, prompt_bytes]. Episodes that do not fit into max_frames are dropped. Returns the
+// number of frames.
+int batch_record(uint64_t first_seed, int episodes, int threads, int image_size, int horizon, int stride,
+                 float noise, int max_frames, uint8_t* images, float* states, float* actions,
+                 int32_t* episode, char* prompts, int prompt_bytes) {
   RecordOptions options;
   options.image_size = image_size, options.horizon = horizon, options.stride = stride, options.noise = noise;
   std::atomic<int> used{0};
@@ -84,8 +88,8 @@ void batch_reset(void* worlds, int index, uint64_t seed, char* prompt, char* swa
   copy_text(swapped_prompt(w->episodes[i]), swapped, bytes);
 }
 
-// images u8 [count, 2, size, size, 3], states f32 [count, 4]; labels (may be null) f32 [count, horizon, 4]: the expert
-// rolled out from here.
+// images u8 [count, 2, size, size, 3], states f32 [count, 4]; labels (may be null) f32 [count, horizon, 4]:
+// the expert rolled out from here.
 void batch_observe(const void* worlds, uint8_t* images, float* states, float* labels) {
   const auto* w = static_cast<const Worlds*>(worlds);
   const size_t bytes = image_bytes(w->image_size);

@@ -161,8 +161,8 @@ struct AttentionMma {
       multiply_keys(step, scores);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        soften(scores, out, half, step * Keys, begin[half], min(visible[half], tile_keys), p.scale * 1.44269504089f,
-               top[half], sum[half]);
+        soften(scores, out, half, step * Keys, begin[half], min(visible[half], tile_keys),
+               p.scale * 1.44269504089f, top[half], sum[half]);
       }
       multiply_values(step, scores, out);
       __syncthreads();  // the stage is refilled in the next step

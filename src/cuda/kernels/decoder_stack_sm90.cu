@@ -184,8 +184,8 @@ struct Stack : StackRole, StackRing, SumTrade {
       });
     }
   }
-  // A step's vectors were last read a step ago, 35 MB of weights a layer before this one: into L2, or what needs them
-  // would wait for memory.
+  // A step's vectors were last read a step ago, 35 MB of weights a layer before this one: into L2, or what
+  // needs them would wait for memory.
   __device__ __forceinline__ static void bring(const float* from) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
   }

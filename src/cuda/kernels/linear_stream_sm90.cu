@@ -251,7 +251,8 @@ __device__ __forceinline__ void stream_linear(const LinearStreamParams& p) {
         reinterpret_cast<const float*>(smem + p.slots_at + buffer * splits * source_bytes),
         p.pairs_max * kFeatures * 2, splits, &bars->slots_full[buffer],
         static_cast<uint32_t>(local >> 1 & 1)};
-    constexpr bool kSums = Mode == StreamEpilogue::residual;  // a warp takes both halves of a row's 64 columns
+    constexpr bool kSums =
+        Mode == StreamEpilogue::residual;  // a warp takes both halves of a row's 64 columns
     constexpr int kBatch = N <= 16 && !kSums ? 1 : 2;
     const int apart = kSums ? 1 : finishers;
 #pragma unroll 1

@@ -275,7 +275,7 @@ struct LinearGemv {
             unpack8<T>(early[i], x);
           else
             unpack8<T>(ld_shared_16(smem_u32(smem) + p.x_at +
-                                      (r * row_packs + (s * W::kGroups + g) * 32 + lane) * 16),
+                                    (r * row_packs + (s * W::kGroups + g) * 32 + lane) * 16),
                        x);
 #pragma unroll
           for (int j = 0; j < 4; ++j) {

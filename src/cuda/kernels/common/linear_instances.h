@@ -1,5 +1,5 @@
-// The compiled instances of the wgmma linear kernel: X(row map, weight rows, tokens) of a block. Each is one name in the
-// module, linear_sm90_bf16_<map>_r<rows>_n<tokens>, and one candidate of linear_candidates.
+// The compiled instances of the wgmma linear kernel: X(row map, weight rows, tokens) of a block. Each is one
+// name in the module, linear_sm90_bf16_<map>_r<rows>_n<tokens>, and one candidate of linear_candidates.
 #pragma once
 
 // clang-format off

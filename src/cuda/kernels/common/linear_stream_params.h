@@ -32,12 +32,12 @@ struct LinearStreamParams {
   const __nv_bfloat16* x_rows;  // [m, k]
   const float* norm_scale;      // [k]
   const float* norm_shift;      // [k] or null
-  const float* row_stat;        // [row_stat_slots][m] pairs (Σx, Σx²) of parts of the rows, or null: computed here
-  const float* bias;            // [n] or null
-  const float* gate;            // [n] or null (residual)
+  const float* row_stat;  // [row_stat_slots][m] pairs (Σx, Σx²) of parts of the rows, or null: computed here
+  const float* bias;      // [n] or null
+  const float* gate;      // [n] or null (residual)
   const __nv_bfloat16* residual;  // [m, n]; may alias y
   __nv_bfloat16* y;               // [m, n], [m, n/2] (pair) or [m, q_heads·head_dim] (qkv)
-  float* stat_out;  // [⌈n/64⌉][m] pairs (Σy, Σy²) of 64 columns each, or null (residual)
+  float* stat_out;                // [⌈n/64⌉][m] pairs (Σy, Σy²) of 64 columns each, or null (residual)
   // qkv: rows of w are [q heads | k heads | v heads]·head_dim; k and v go to row position[0] + token.
   int q_heads, kv_heads, head_dim;
   int tiles_per_head_shift;

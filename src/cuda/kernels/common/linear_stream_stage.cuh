@@ -46,9 +46,9 @@ __device__ __forceinline__ uint32_t normalise2(uint32_t x, float rstd, float sx,
   return pack2<__nv_bfloat16>(fmaf(f.x * rstd, sx, bx), fmaf(f.y * rstd, sy, by));
 }
 
-// rstd[row] of all rows, once per block: from the producer's sums (neighbouring lanes take neighbouring rows, some
-// lanes per row share the slots), or from the rows themselves (slow: x is read twice). Every block reads the same
-// few lines at the same moment, so as seldom as possible.
+// rstd[row] of all rows, once per block: from the producer's sums (neighbouring lanes take neighbouring rows,
+// some lanes per row share the slots), or from the rows themselves (slow: x is read twice). Every block reads
+// the same few lines at the same moment, so as seldom as possible.
 template <int Warps, int SlotLanes>
 __device__ __forceinline__ void row_statistics(const LinearStreamParams& p, float* rstd, int warp) {
   const int lane = lane_id();
