@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "cuda/implementation.h"
 #include "cuda/linear_stream.h"
 #include "cuda/linear_wgmma.h"
 
@@ -51,8 +52,8 @@ std::string refusal_of_wgmma(const TunedRow& row) {
       {.m = int(row.shape[0]),
        .n = int(row.shape[1]),
        .k = int(row.shape[2]),
-       .x_stride = row.shape[2],
-       .w_stride = row.shape[2],
+       .x_stride = (row.shape[2] + 7) / 8 * 8,  // as the image patches are, which are padded
+       .w_stride = cuda::weight_stride(row.shape[2]),
        .rows = LinearRows(variant - kVariants)},
       epilogue, {.rows = t[0], .tokens = t[1], .cluster_rows = t[2], .cluster_tokens = t[3], .split = t[4]});
 }

@@ -211,14 +211,14 @@ struct Stack : StackRole, StackRing, SumTrade {
     Patience patience;
     while (true) {
       Current c{round()};
-      c.see(peek4x4(at(squares) + (row & ~31) * 64).x);
+      c.see(peek16(at(squares) + (row & ~31) * 64).x);
       if (c.in_all_lanes()) break;
       patience.spend();
     }
     while (true) {
       Current c{round()};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = peek4x4(from + i * 16);
+      for (int i = 0; i < 4; ++i) v[i] = peek16(from + i * 16);
 #pragma unroll
       for (int i = 0; i < 4; ++i) c.see_all(v[i]);
       if (c.in_all_lanes()) break;
@@ -370,7 +370,7 @@ struct Stack : StackRole, StackRing, SumTrade {
     const auto load = [&](uint4(&v)[8], const uint8_t* from) {
 #pragma unroll
       for (int i = 0; i < 8; ++i)
-        if (wanted(i)) v[i] = peek4x4(from + (warp + 8 * i - shift) * kRowBytes + lane * 16);
+        if (wanted(i)) v[i] = peek16(from + (warp + 8 * i - shift) * kRowBytes + lane * 16);
     };
     uint4 k[8] = {}, v[8] = {};
     Patience patience;
@@ -498,7 +498,7 @@ struct Stack : StackRole, StackRing, SumTrade {
     uint2 e[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
-      if (i < count) v[i] = peek16(sums + i * 2 * kStep), e[i] = peek4x2(extent + i * Parts * 128);
+      if (i < count) v[i] = peek16(sums + i * 2 * kStep), e[i] = peek8(extent + i * Parts * 128);
     Patience patience;
     while (true) {
       Current c{round()};
@@ -509,7 +509,7 @@ struct Stack : StackRole, StackRing, SumTrade {
       patience.spend();
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
-        if (i < count) v[i] = peek16(sums + i * 2 * kStep), e[i] = peek4x2(extent + i * Parts * 128);
+        if (i < count) v[i] = peek16(sums + i * 2 * kStep), e[i] = peek8(extent + i * Parts * 128);
     }
     float top[2] = {-3e38f, -3e38f}, total[2] = {}, out[8] = {};
 #pragma unroll

@@ -249,7 +249,7 @@ struct TokenStack : TokenBlock {
     if (knock) {
       const int packet = warp * 32 + (block & 31);
       if (lane == (block & 31) && packet < packets)
-        while (!there(peek16(from + packet * 16))) patience.spend();
+        while (!there(peek8x2(from + packet * 16))) patience.spend();
       __syncwarp();
     }
 #pragma unroll
@@ -259,7 +259,7 @@ struct TokenStack : TokenBlock {
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int packet = i * kTokenWorkers + thread;
-        if (packet < packets && !there(v[i])) v[i] = peek16(from + packet * 16);
+        if (packet < packets && !there(v[i])) v[i] = peek8x2(from + packet * 16);
       }
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
@@ -271,7 +271,7 @@ struct TokenStack : TokenBlock {
       if (__popc(late) > 2) {
         const int turn = block & 31, next = __ffs(__funnelshift_r(late, late, turn)) - 1;
         if (lane == ((next + turn) & 31))
-          while (!there(peek16(from + missing * 16))) patience.spend();
+          while (!there(peek8x2(from + missing * 16))) patience.spend();
         __syncwarp();
       }
       patience.spend();

@@ -257,7 +257,7 @@ struct TokenAttention {
       Patience patience;
       if (b.lane < active) {
         do {
-          v = peek16(sums), e = peek8(extent);
+          v = peek8x2(sums), e = peek8(extent);
           patience.spend();
         } while (least(v) == 0 || e.x == 0 || e.y == 0);
       }

@@ -7,6 +7,7 @@
 // layer's input, and nobody writes it before he has all of this layer's hidden values, which blocks publish
 // behind their clearing.
 #pragma once
+#include "cuda/kernels/common/handoff.cuh"
 #include "cuda/kernels/common/tma.cuh"
 #include "cuda/kernels/common/token_stack_params.h"
 
@@ -35,38 +36,6 @@ struct TokenShared {
 
 static_assert(sizeof(TokenShared) <= kTokenSharedBytes && sizeof(TokenLayer) % 16 == 0);
 
-// Everything here is relaxed at device scope; 8 bytes that were posted at once are seen at once.
-__device__ __forceinline__ uint4 peek16(const void* p) {
-  uint64_t a, b;
-  asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(p) : "memory");
-  return make_uint4(uint32_t(a), uint32_t(a >> 32), uint32_t(b), uint32_t(b >> 32));
-}
-// A block that waits for seconds waits for ever: better an error than a hung device.
-struct Patience {
-  int left = 1 << 23;
-  __device__ __forceinline__ void spend() {
-    if (--left == 0) __trap();
-  }
-};
-__device__ __forceinline__ void post4(void* p, uint32_t v) {
-  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
-}
-__device__ __forceinline__ void post8(void* p, uint32_t a, uint32_t b) {
-  asm volatile("st.relaxed.gpu.global.b64 [%0], %1;" ::"l"(p), "l"(a | uint64_t(b) << 32) : "memory");
-}
-__device__ __forceinline__ void post2(void* p, uint16_t v) {
-  asm volatile("st.relaxed.gpu.global.u16 [%0], %1;" ::"l"(p), "h"(v) : "memory");
-}
-__device__ __forceinline__ uint32_t peek4(const void* p) {
-  uint32_t v;
-  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-  return v;
-}
-__device__ __forceinline__ uint2 peek8(const void* p) {
-  uint2 v;
-  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
-  return v;
-}
 __device__ __forceinline__ uint32_t never_zero(float v) {
   const uint32_t w = __float_as_uint(v);
   return w != 0 ? w : 0x80000000u;
