@@ -19,7 +19,8 @@ Json peers_of(const Json& report, const std::string& path) {
     return found;
   }
   try {
-    for (const Json& row : Json::parse(file).at("rows")) {
+    const Json peers = Json::parse(file);
+    for (const Json& row : peers.at("rows")) {
       bool same = true;
       for (const auto& [key, value] : row.items()) same &= key == "ms" || report.value(key, Json()) == value;
       if (same) found.update(row.at("ms"));
