@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cuda/decoder_stack.h"
+#include "cuda/line_readers.h"
 #include "cuda/token_layers.h"
 #include "ops/attention.h"
 #include "ops/linear.h"
@@ -21,10 +22,6 @@ struct Layer {
   const Line *qkv, *attention, *out, *gate_up, *down;
 };
 
-bool lacks(const Line& line, std::initializer_list<int> operands) {
-  return std::ranges::none_of(operands, [&](int i) { return line.has(size_t(i)); });
-}
-
 // What every layer of a stretch must share with the first one.
 struct Common {
   int64_t rows = 0;
@@ -36,14 +33,7 @@ struct Common {
 
 class Finder {
  public:
-  explicit Finder(const Program& program) : program_(program), readers_(program.tensors.size()) {
-    for (size_t i = 0; i < program.lines.size(); ++i) {
-      for (int id : program.lines[i].in) {
-        if (id >= 0) readers_[size_t(id)].push_back(i);
-      }
-    }
-    for (const auto& [name, id] : program.outputs) readers_[size_t(id)].push_back(program.lines.size());
-  }
+  explicit Finder(const Program& program) : program_(program), readers_(program) {}
 
   // The layers that begin at line `first`: as many as agree with each other; an even number.
   std::vector<Layer> layers(size_t first, Common& kind) const {
@@ -141,9 +131,7 @@ class Finder {
   // cache.
   bool self_contained(size_t first, const std::vector<Layer>& layers) const {
     const size_t end = first + layers.size() * kLinesPerLayer;
-    const auto only_inside = [&](int id) {
-      return std::ranges::all_of(readers_[size_t(id)], [&](size_t i) { return i >= first && i < end; });
-    };
+    const auto only_inside = [&](int id) { return readers_.all_within(id, first, end); };
     for (size_t i = 0; i < layers.size(); ++i) {
       const Layer& l = layers[i];
       for (const Line* line : {l.qkv, l.attention, l.out, l.gate_up, l.down}) {
@@ -162,7 +150,7 @@ class Finder {
   // The cache with these rows is read by this layer's attention, and otherwise only appended to (which
   // overwrites them).
   bool attended_once(int id, const Line* attention) const {
-    return std::ranges::all_of(readers_[size_t(id)], [&](size_t i) {
+    return std::ranges::all_of(readers_.of(id), [&](size_t i) {
       if (i >= program_.lines.size()) return false;
       const Line& line = program_.lines[i];
       return &line == attention ||
@@ -171,7 +159,7 @@ class Finder {
   }
 
   const Program& program_;
-  std::vector<std::vector<size_t>> readers_;  // by tensor id: lines, ascending
+  LineReaders readers_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cuda/line_readers.h"
 #include "cuda/point_function.h"
 #include "ops/attention_step.h"
 #include "ops/embedding.h"
@@ -27,14 +28,7 @@ struct Common {
 
 class Finder {
  public:
-  explicit Finder(const Program& program) : program_(program), readers_(program.tensors.size()) {
-    for (size_t i = 0; i < program.lines.size(); ++i) {
-      for (int id : program.lines[i].in) {
-        if (id >= 0) readers_[size_t(id)].push_back(i);
-      }
-    }
-    for (const auto& [name, id] : program.outputs) readers_[size_t(id)].push_back(program.lines.size());
-  }
+  explicit Finder(const Program& program) : program_(program), readers_(program) {}
 
   std::optional<TokenLines> from(size_t first) const {
     TokenLines found;
@@ -92,9 +86,7 @@ class Finder {
  private:
   const Line& line(size_t i) const { return program_.lines[i]; }
   static int result(const TokenLayerLines& l) { return (l.experts != nullptr ? l.residual : l.down)->out[0]; }
-  bool inside(int id, size_t first, size_t end) const {
-    return std::ranges::all_of(readers_[size_t(id)], [&](size_t i) { return i >= first && i < end; });
-  }
+  bool inside(int id, size_t first, size_t end) const { return readers_.all_within(id, first, end); }
 
   bool row(int id, int64_t cols, DType dtype = DType::bf16) const {
     const TensorInfo& t = program_.info(id);
@@ -117,7 +109,7 @@ class Finder {
   // A product alone: without the listed operands, rotation or a second result.
   static bool plain(const Line& l, std::initializer_list<int> without) {
     return l.op == &kLinearOp && l.out.size() == 1 && l.attrs<LinearAttrs>().rope.head_dim == 0 &&
-           std::ranges::none_of(without, [&](int i) { return l.has(size_t(i)); });
+           lacks(l, without);
   }
   bool norm_fits(const Line& l, int64_t width) const {
     return l.attrs<LinearAttrs>().norm.kind == NormKind::rms && vector(l, kNormScale, width) &&
@@ -208,7 +200,7 @@ class Finder {
   }
 
   const Program& program_;
-  std::vector<std::vector<size_t>> readers_;  // by tensor id: lines, ascending
+  LineReaders readers_;
 };
 
 }  // namespace
